@@ -1,0 +1,37 @@
+package fs
+
+import "errors"
+
+// The meanings an operation of the tree can fail with. Layers above map them to errno
+// (fs/fuse) and to exit codes (daemon/cli), each in one table.
+var (
+	ErrNotFound     = errors.New("not found")
+	ErrExist        = errors.New("already exists")
+	ErrNotDir       = errors.New("not a directory")
+	ErrIsDir        = errors.New("is a directory")
+	ErrNotEmpty     = errors.New("directory not empty")
+	ErrInvalid      = errors.New("invalid argument")
+	ErrNameTooLong  = errors.New("name too long")
+	ErrPermission   = errors.New("operation not permitted")
+	ErrAccess       = errors.New("permission denied")
+	ErrReadOnly     = errors.New("read-only file system")
+	ErrNoSpace      = errors.New("no space left")
+	ErrTooLarge     = errors.New("file too large")
+	ErrTooManyLinks = errors.New("too many links")
+	ErrNoAttr       = errors.New("no such extended attribute")
+	ErrAttrRange    = errors.New("buffer too small for the attribute")
+	ErrNoSeek       = errors.New("no data or hole at that offset")
+	ErrNotSupported = errors.New("not supported")
+	ErrStale        = errors.New("stale inode")
+	ErrBusy         = errors.New("busy")
+	ErrInterrupted  = errors.New("interrupted")
+
+	// ErrUnavailable: the store did not answer within its deadline; trying again may help.
+	ErrUnavailable = errors.New("storage backend unreachable")
+	// ErrIntegrity: stored bytes do not verify. They are never served.
+	ErrIntegrity = errors.New("integrity check failed")
+	// ErrRollback: the store shows an older state than this device has accepted.
+	ErrRollback = errors.New("the store was rolled back")
+	// ErrFork: two different heads carry the same device and sequence.
+	ErrFork = errors.New("the store shows a fork")
+)
