@@ -1,0 +1,319 @@
+package journal
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	// ErrCorrupt: a record that had been synced does not verify.
+	ErrCorrupt = errors.New("journal does not verify")
+	// ErrTooLarge: a record is larger than a segment can hold.
+	ErrTooLarge = errors.New("journal record too large")
+	// ErrClosed: the journal was closed, or failed and cannot be written any more.
+	ErrClosed = errors.New("journal closed")
+)
+
+// Config says where a journal is and how it is sealed.
+type Config struct {
+	Dir         string   // 0700, used by this journal alone
+	Key         [32]byte // seals the records
+	SegmentSize int64    // bytes; 0 means 32 MiB
+}
+
+const (
+	defaultSegment = 32 << 20
+	spares         = 3 // trimmed segments that are kept, so that their blocks need no allocation
+)
+
+// Journal is an open journal. Its methods may be called from many goroutines.
+type Journal struct {
+	cfg Config
+	id  [16]byte
+
+	mu     sync.Mutex // guards all below
+	segs   []*segment // oldest first; the last is written to
+	next   uint64     // number of the next record
+	synced uint64     // records up to here survive a power cut
+	failed error      // after a failed write or sync nothing is promised any more
+	spare  []string   // paths of segments to use again
+	bytes  int64      // payload bytes in all segments
+
+	syncMu sync.Mutex // held by the one that syncs
+}
+
+// Open opens or makes the journal in cfg.Dir. A torn tail, never synced, is dropped;
+// a synced record that does not verify is ErrCorrupt.
+func Open(cfg Config) (*Journal, error) {
+	if cfg.SegmentSize == 0 {
+		cfg.SegmentSize = defaultSegment
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal directory: %w", err)
+	}
+	j := &Journal{cfg: cfg, next: 1}
+	if err := j.load(); err != nil {
+		j.closeFiles()
+		return nil, err
+	}
+	j.synced = j.next - 1
+	return j, nil
+}
+
+// ID names this journal; a journal that starts empty has a new one.
+func (j *Journal) ID() [16]byte { return j.id }
+
+// load reads the segments that are there and finds where the records end.
+func (j *Journal) load() error {
+	names, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+segmentSuffix))
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		s, err := openSegment(n, j.cfg.Key)
+		if errors.Is(err, errUnborn) { // made, but its header was never synced: nothing in it
+			if err := os.Remove(n); err != nil {
+				return fmt.Errorf("removing an unused segment: %w", err)
+			}
+			continue
+		}
+		if err != nil {
+			j.closeFiles()
+			return err
+		}
+		j.segs = append(j.segs, s)
+	}
+	if old, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+spareSuffix)); err == nil {
+		j.spare = old
+	}
+	var promised uint64 // the highest record that some record says was synced
+	for i, s := range j.segs {
+		if i == 0 {
+			j.id, j.next = s.journal, s.first
+		} else if s.journal != j.id || s.first != j.next {
+			return fmt.Errorf("segment %s begins at record %d, %d expected: %w", s.path, s.first, j.next, ErrCorrupt)
+		}
+		end, mark, err := s.scan(nil)
+		if err != nil {
+			return err
+		}
+		promised = max(promised, mark, s.first-1)
+		j.next = end
+		j.bytes += s.used
+	}
+	if len(j.segs) == 0 {
+		rand.Read(j.id[:])
+		return nil
+	}
+	last := j.segs[len(j.segs)-1]
+	if _, mark := last.beyond(j.next); mark >= j.next {
+		return fmt.Errorf("record %d in %s: %w", j.next, last.path, ErrCorrupt)
+	}
+	if promised >= j.next {
+		return fmt.Errorf("record %d was synced and is gone from %s: %w", j.next, last.path, ErrCorrupt)
+	}
+	return nil
+}
+
+// Replay calls fn for each record after the given number, in order. Payloads are the
+// callee's to keep. It must end before the first Append.
+func (j *Journal) Replay(after uint64, fn func(number uint64, payload []byte) error) error {
+	for _, s := range j.segs {
+		if s.end <= after+1 {
+			continue
+		}
+		_, _, err := s.scan(func(n uint64, p []byte) error {
+			if n <= after {
+				return nil
+			}
+			return fn(n, p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Append seals a record of the joined parts and writes it. When it returns, the record
+// survives the death of this process. The number it got counts up by one each time.
+func (j *Journal) Append(parts ...[]byte) (uint64, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil {
+		return 0, j.failed
+	}
+	size := int64(recordOverhead)
+	for _, p := range parts {
+		size += int64(len(p))
+	}
+	if size > j.cfg.SegmentSize-headerSize {
+		return 0, fmt.Errorf("%d bytes: %w", size, ErrTooLarge)
+	}
+	if n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > j.cfg.SegmentSize {
+		if err := j.grow(); err != nil {
+			return 0, err // nothing was written: the next Append may have more luck
+		}
+	}
+	s := j.segs[len(j.segs)-1]
+	if err := s.append(j.next, j.synced, parts); err != nil {
+		return 0, fmt.Errorf("writing the journal: %w", err)
+	}
+	j.bytes += size
+	j.next++
+	s.end = j.next
+	return j.next - 1, nil
+}
+
+// grow starts a new segment; the header is synced, so that a lost segment is noticed.
+func (j *Journal) grow() error {
+	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.next, segmentSuffix))
+	if n := len(j.segs); n > 0 { // its records must not be missing before a later segment
+		if err := unix.Fdatasync(int(j.segs[n-1].f.Fd())); err != nil {
+			return j.fail(err)
+		}
+		j.synced = j.next - 1
+	}
+	var from string
+	if n := len(j.spare); n > 0 {
+		from, j.spare = j.spare[n-1], j.spare[:n-1]
+	}
+	s, err := createSegment(path, from, j.cfg.Key, j.id, j.next, j.cfg.SegmentSize)
+	if err != nil {
+		return err
+	}
+	j.segs = append(j.segs, s)
+	return nil
+}
+
+func (j *Journal) fail(err error) error {
+	j.failed = fmt.Errorf("%w: %w", ErrClosed, err)
+	return j.failed
+}
+
+// Last is the number of the newest record, 0 if there was none.
+func (j *Journal) Last() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.next - 1
+}
+
+// Bytes is the size of all records that are kept.
+func (j *Journal) Bytes() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.bytes
+}
+
+// Sync makes every record up to number upto survive a power cut. Callers at the same
+// time share one sync of the disk. A disk that cannot sync ends the journal's promises:
+// every later call fails.
+func (j *Journal) Sync(ctx context.Context, upto uint64) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	if j.failed != nil || j.synced >= upto || len(j.segs) == 0 {
+		err := j.failed
+		j.mu.Unlock()
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		j.mu.Unlock()
+		return err
+	}
+	last := j.next - 1
+	f, err := j.segs[len(j.segs)-1].dup()
+	j.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("syncing the journal: %w", err)
+	}
+	defer f.Close()
+	err = unix.Fdatasync(int(f.Fd()))
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil { // the kernel may have dropped the pages: a second sync would lie
+		return j.fail(err)
+	}
+	j.synced = max(j.synced, last)
+	return nil
+}
+
+// Trim gives up the segments whose records all have numbers up to upto.
+func (j *Journal) Trim(upto uint64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n := len(j.segs); n > 0 && j.next-1 <= upto && j.segs[n-1].pos > j.cfg.SegmentSize/4 {
+		// Everything is committed: the next record begins a segment, so that this one
+		// can go too. A segment that is hardly used is written on instead: a new one
+		// costs two syncs.
+		j.segs[n-1].sealed = true
+	}
+	for len(j.segs) > 0 {
+		s := j.segs[0]
+		if s.end > upto+1 || len(j.segs) == 1 {
+			break // the newest segment stays: it carries the journal's id and count
+		}
+		if err := j.retire(s); err != nil {
+			return err
+		}
+		j.segs = j.segs[1:]
+		j.bytes -= s.used
+	}
+	return nil
+}
+
+func (j *Journal) retire(s *segment) error {
+	if err := s.f.Close(); err != nil {
+		return fmt.Errorf("closing a segment: %w", err)
+	}
+	if len(j.spare) < spares && s.size == j.cfg.SegmentSize {
+		to := s.path[:len(s.path)-len(segmentSuffix)] + spareSuffix
+		if err := os.Rename(s.path, to); err != nil {
+			return fmt.Errorf("keeping a segment: %w", err)
+		}
+		j.spare = append(j.spare, to)
+		return nil
+	}
+	if err := os.Remove(s.path); err != nil {
+		return fmt.Errorf("removing a segment: %w", err)
+	}
+	return nil
+}
+
+// Close syncs and closes the journal.
+func (j *Journal) Close() error {
+	err := j.Sync(context.Background(), j.Last())
+	if errors.Is(err, ErrClosed) {
+		err = nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = ErrClosed
+	return errors.Join(err, j.closeFiles())
+}
+
+// Abandon closes the files without waiting for the disk.
+func (j *Journal) Abandon() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed = ErrClosed
+	j.closeFiles()
+}
+
+func (j *Journal) closeFiles() error {
+	var err error
+	for _, s := range j.segs {
+		err = errors.Join(err, s.f.Close())
+	}
+	j.segs = nil
+	return err
+}

@@ -1,0 +1,225 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func open(t *testing.T, dir string) *Journal {
+	t.Helper()
+	j, err := Open(Config{Dir: dir, Key: [32]byte{1}, SegmentSize: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.Abandon)
+	return j
+}
+
+func record(n uint64) []byte {
+	return bytes.Repeat([]byte(fmt.Sprintf("record %d;", n)), int(n%97)+1)
+}
+
+func fill(t *testing.T, j *Journal, n int) {
+	t.Helper()
+	for range n {
+		want := j.Last() + 1
+		got, err := j.Append(record(want)[:4], record(want)[4:])
+		if err != nil || got != want {
+			t.Fatal(got, want, err)
+		}
+	}
+}
+
+func check(t *testing.T, j *Journal, after, last uint64) {
+	t.Helper()
+	next := after + 1
+	err := j.Replay(after, func(n uint64, p []byte) error {
+		if n != next || !bytes.Equal(p, record(n)) {
+			return fmt.Errorf("record %d reads %.20q, %d expected", n, p, next)
+		}
+		next++
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next != last+1 {
+		t.Fatalf("replay ended at %d, want %d", next-1, last)
+	}
+}
+
+func TestReplayAfterKill(t *testing.T) {
+	dir := t.TempDir()
+	last := uint64(0)
+	for range 5 { // no Close: the process died
+		j := open(t, dir)
+		check(t, j, 0, last)
+		fill(t, j, 300)
+		last += 300
+		j.Abandon()
+	}
+	check(t, open(t, dir), 700, last)
+}
+
+func TestTrimKeepsWhatIsNeeded(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 1000)
+	if err := j.Trim(500); err != nil {
+		t.Fatal(err)
+	}
+	check(t, j, 500, 1000)
+	if err := j.Trim(1000); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 200)
+	if err := j.Trim(1000); err != nil {
+		t.Fatal(err)
+	}
+	id := j.ID()
+	j.Abandon()
+	j = open(t, dir)
+	if j.ID() != id {
+		t.Fatal("the journal lost its id")
+	}
+	check(t, j, 1000, 1200)
+	segs, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if len(segs) > 3 {
+		t.Fatalf("%d segments are left", len(segs))
+	}
+}
+
+// lastSegment is the path of the segment that is written to, and how far.
+func lastSegment(j *Journal) (string, int64) {
+	s := j.segs[len(j.segs)-1]
+	return s.path, s.pos
+}
+
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	f.ReadAt(b[:], at)
+	b[0] ^= 0x80
+	f.WriteAt(b[:], at)
+}
+
+func TestTornTailIsDropped(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 20)
+	path, pos := lastSegment(j)
+	j.Abandon()
+	flip(t, path, pos-1)
+	j = open(t, dir)
+	check(t, j, 0, 19)
+	fill(t, j, 5) // goes to a new segment
+	j.Abandon()
+	j = open(t, dir)
+	check(t, j, 0, 24)
+}
+
+func TestDamageBeforeASyncedRecordIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 20)
+	path, pos := lastSegment(j)
+	if err := j.Sync(context.Background(), 20); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 1)
+	j.Abandon()
+	flip(t, path, pos-1)
+	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("damage to a synced record: %v", err)
+	}
+	flip(t, path, pos-1)
+	flip(t, path, 20) // the header
+	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("damage to a header: %v", err)
+	}
+	flip(t, path, 20)
+	check(t, open(t, dir), 0, 21)
+	wrong := j.cfg
+	wrong.Key = [32]byte{2}
+	if _, err := Open(wrong); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("another key: %v", err)
+	}
+}
+
+func TestMissingSegmentIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 800)
+	j.Abandon()
+	segs, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if len(segs) < 3 {
+		t.Fatal("too few segments for the test")
+	}
+	os.Remove(segs[1])
+	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
+		t.Fatal(err)
+	}
+}
+
+func TestSyncIsShared(t *testing.T) {
+	j := open(t, t.TempDir())
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				n, err := j.Append([]byte("x"))
+				if err == nil {
+					err = j.Sync(context.Background(), n)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if j.Last() != 400 || j.synced != 400 {
+		t.Fatal(j.Last(), j.synced)
+	}
+}
+
+func TestLimitsAndClose(t *testing.T) {
+	j := open(t, t.TempDir())
+	if _, err := j.Append(make([]byte, 64<<10)); !errors.Is(err, ErrTooLarge) {
+		t.Fatal(err)
+	}
+	fill(t, j, 3)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append([]byte("x")); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	if err := j.Sync(context.Background(), 9); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestPlaintextStaysOut(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	if _, err := j.Append([]byte("canary-in-the-journal")); err != nil {
+		t.Fatal(err)
+	}
+	path, _ := lastSegment(j)
+	b, err := os.ReadFile(path)
+	if err != nil || bytes.Contains(b, []byte("canary")) {
+		t.Fatal("plaintext in the journal", err)
+	}
+}

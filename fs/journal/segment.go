@@ -1,0 +1,301 @@
+package journal
+
+import (
+	"bufio"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A segment is a file: a header, then records. All integers are big-endian.
+//
+//	header:  magic "ICJL\x01", 11 zero bytes, salt (32), journal id (16), first record (8),
+//	         tag (16), zeros up to 4096
+//	record:  length of the sealed part (4), sealed part
+//	sealed:  AES-256-GCM of {highest synced record (8), payload}, nonce = number of the
+//	         record in 12 bytes, associated data = the four bytes of the length
+//
+// The key of a segment is HKDF-SHA256(journal key, salt, "ipfscloud/v1/journal"); the
+// header's tag is the seal of an empty text under nonce 2^96-1 with the header before it
+// as associated data. A length of zero, or a record that does not verify, ends a segment.
+const (
+	segmentSuffix  = ".seg"
+	spareSuffix    = ".old"
+	segmentMagic   = "ICJL\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	headerSize     = 4096
+	headerFields   = 16 + 32 + 16 + 8
+	recordOverhead = 4 + 8 + 16
+)
+
+// errUnborn: a segment whose header was never written whole.
+var errUnborn = errors.New("segment without a header")
+
+type segment struct {
+	f       *os.File
+	path    string
+	size    int64 // of the file
+	journal [16]byte
+	first   uint64 // number of the first record
+	end     uint64 // number after the last record
+	pos     int64  // where the next record goes
+	used    int64  // bytes of records
+	sealed  bool   // no more records: pos is past a torn record, or all is committed
+	aead    cipher.AEAD
+	buf     []byte // scratch for append
+}
+
+func segmentKey(key [32]byte, salt []byte) (cipher.AEAD, error) {
+	k, err := hkdf.Key(sha256.New, key[:], salt, "ipfscloud/v1/journal", 32)
+	if err != nil {
+		return nil, err
+	}
+	b, err := aes.NewCipher(k)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(b)
+}
+
+func nonce(n uint64) []byte {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[4:], n)
+	return b[:]
+}
+
+func headerNonce() []byte {
+	b := make([]byte, 12)
+	for i := range b {
+		b[i] = 0xff
+	}
+	return b
+}
+
+// createSegment makes a segment at path, out of the spare file from if that is given.
+// What a spare still holds was sealed with another key and reads as the end.
+func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, size int64) (_ *segment, err error) {
+	if from == "" {
+		from = path + ".new"
+		if err := allocate(from, size); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(from, os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("new journal segment: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(from)
+		}
+	}()
+	h := make([]byte, 0, headerSize)
+	h = append(h, segmentMagic...)
+	salt := make([]byte, 32)
+	rand.Read(salt)
+	h = append(h, salt...)
+	h = append(h, id[:]...)
+	h = binary.BigEndian.AppendUint64(h, first)
+	a, err := segmentKey(key, salt)
+	if err != nil {
+		return nil, err
+	}
+	h = a.Seal(h, headerNonce(), nil, h)
+	h = append(h, make([]byte, headerSize+4-len(h))...) // and a length of zero: no record yet
+	if _, err := f.WriteAt(h, 0); err != nil {
+		return nil, fmt.Errorf("new journal segment: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return nil, fmt.Errorf("new journal segment: %w", err)
+	}
+	if err := os.Rename(from, path); err != nil {
+		return nil, fmt.Errorf("new journal segment: %w", err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return &segment{f: f, path: path, size: size, journal: id, first: first, end: first, pos: headerSize, aead: a}, nil
+}
+
+// allocate makes a file of size bytes of zeros, really written: syncing a record then
+// changes no metadata of the file system, and a full disk shows now and not later.
+func allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("new journal segment: %w", err)
+	}
+	zero := make([]byte, 1<<20)
+	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = nil
+	}
+	for off := int64(0); err == nil && off < size; off += int64(len(zero)) {
+		_, err = f.WriteAt(zero[:min(int64(len(zero)), size-off)], off)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+		return fmt.Errorf("new journal segment: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+func openSegment(path string, key [32]byte) (*segment, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("journal segment: %w", err)
+	}
+	s := &segment{f: f, path: path, pos: headerSize}
+	if err := s.readHeader(key); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *segment) readHeader(key [32]byte) error {
+	st, err := s.f.Stat()
+	if err != nil {
+		return fmt.Errorf("journal segment: %w", err)
+	}
+	s.size = st.Size()
+	h := make([]byte, headerFields+16)
+	if _, err := s.f.ReadAt(h, 0); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errUnborn
+		}
+		return fmt.Errorf("journal segment: %w", err)
+	}
+	if string(h[:16]) != segmentMagic {
+		return fmt.Errorf("%s is no journal segment: %w", s.path, ErrCorrupt)
+	}
+	if s.aead, err = segmentKey(key, h[16:48]); err != nil {
+		return err
+	}
+	if _, err := s.aead.Open(nil, headerNonce(), h[headerFields:], h[:headerFields]); err != nil {
+		return fmt.Errorf("header of %s: %w", s.path, ErrCorrupt)
+	}
+	copy(s.journal[:], h[48:64])
+	s.first = binary.BigEndian.Uint64(h[64:72])
+	s.end = s.first
+	return nil
+}
+
+// scan reads the records from the start, calls fn if it is not nil, and sets where
+// they end. It returns the number after the last record and the highest synced mark.
+func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err error) {
+	r := bufio.NewReaderSize(io.NewSectionReader(s.f, headerSize, s.size-headerSize), 1<<20)
+	pos, n := int64(headerSize), s.first
+	for {
+		var l [4]byte
+		if _, err := io.ReadFull(r, l[:]); err != nil {
+			break
+		}
+		size := int64(binary.BigEndian.Uint32(l[:]))
+		if size < 8+16 || pos+4+size > s.size {
+			s.sealed = size != 0
+			break
+		}
+		b := make([]byte, size)
+		if _, err := io.ReadFull(r, b); err != nil {
+			return 0, 0, fmt.Errorf("reading %s: %w", s.path, err)
+		}
+		plain, err := s.aead.Open(b[:0], nonce(n), b, l[:])
+		if err != nil {
+			s.sealed = true // never write after a torn record
+			break
+		}
+		mark = max(mark, binary.BigEndian.Uint64(plain))
+		if fn != nil {
+			if err := fn(n, plain[8:]); err != nil {
+				return 0, 0, err
+			}
+		}
+		pos += 4 + size
+		n++
+	}
+	s.pos, s.end, s.used = pos, n, pos-headerSize
+	return n, mark, nil
+}
+
+// beyond looks for the record after a bad one at the end, by the length the bad one
+// claims, and returns that record's synced mark: if it covers the bad one, the bad one
+// was damaged and not torn.
+func (s *segment) beyond(bad uint64) (bool, uint64) {
+	pos, n := s.pos, bad
+	var l [4]byte
+	for tries := 0; tries < 16; tries++ {
+		if _, err := s.f.ReadAt(l[:], pos); err != nil {
+			return false, 0
+		}
+		size := int64(binary.BigEndian.Uint32(l[:]))
+		if size < 8+16 || pos+4+size > s.size {
+			return false, 0
+		}
+		b := make([]byte, size)
+		if _, err := s.f.ReadAt(b, pos+4); err != nil {
+			return false, 0
+		}
+		if plain, err := s.aead.Open(b[:0], nonce(n), b, l[:]); err == nil {
+			return true, binary.BigEndian.Uint64(plain)
+		}
+		pos += 4 + size
+		n++
+	}
+	return false, 0
+}
+
+// append writes one record.
+func (s *segment) append(n, synced uint64, parts [][]byte) error {
+	size := 8 + 16
+	for _, p := range parts {
+		size += len(p)
+	}
+	if cap(s.buf) < 4+size+4 {
+		s.buf = make([]byte, 0, max(64<<10, 4+size+4))
+	}
+	b := binary.BigEndian.AppendUint32(s.buf[:0], uint32(size))
+	b = binary.BigEndian.AppendUint64(b, synced)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	b = s.aead.Seal(b[:4], nonce(n), b[4:], b[:4])
+	b = b[:4+size]
+	out := b
+	if s.pos+int64(len(b))+4 <= s.size { // what a used segment holds behind must not be read
+		out = append(b, 0, 0, 0, 0)
+	}
+	if _, err := s.f.WriteAt(out, s.pos); err != nil {
+		return err
+	}
+	s.pos += int64(len(b))
+	s.used += int64(len(b))
+	return nil
+}
+
+// dup gives a second descriptor, which stays open when Trim closes the segment.
+func (s *segment) dup() (*os.File, error) {
+	fd, err := unix.FcntlInt(s.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), s.path), nil
+}
