@@ -69,14 +69,13 @@ func (m *Memory) Put(ctx context.Context, blocks []fs.Block) error {
 		if len(b.Data) > maxBlock {
 			return fmt.Errorf("block %s of %d bytes: %w", b.CID, len(b.Data), fs.ErrTooLarge)
 		}
-		if old := m.blocks[b.CID]; old != nil {
-			old.pending = true
-			continue
-		}
+		old := m.blocks[b.CID]
+		synced := old != nil && old.synced
+		m.drop(b.CID) // a block put again mends one that was damaged
 		if m.Limit > 0 && m.used+uint64(len(b.Data)) > m.Limit {
 			return fmt.Errorf("put %s: %w", b.CID, fs.ErrNoSpace)
 		}
-		m.blocks[b.CID] = &memBlock{data: bytes.Clone(b.Data), pending: true}
+		m.blocks[b.CID] = &memBlock{data: bytes.Clone(b.Data), synced: synced, pending: true}
 		m.used += uint64(len(b.Data))
 	}
 	return nil

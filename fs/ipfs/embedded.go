@@ -1,0 +1,369 @@
+package ipfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bstore "github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/datastore/dshelp"
+	blocks "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	"github.com/ipfs/go-datastore"
+	kubo "github.com/ipfs/kubo"
+	"github.com/ipfs/kubo/core"
+	"github.com/ipfs/kubo/core/node"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// EmbeddedConfig says where and how the node in this process runs. Zero durations stand
+// for the defaults.
+type EmbeddedConfig struct {
+	RepoDir    string // of the node; made on first use
+	SocketPath string // where the node gives out its RPC, mode 0600; "" for nowhere
+	Log        *slog.Logger
+
+	GetTimeout  time.Duration // reading one block; 10 s
+	PutTimeout  time.Duration // putting a batch of blocks; 30 s
+	SyncTimeout time.Duration // 30 s
+	LinkTimeout time.Duration // linking or unlinking a commit, with its syncs; 60 s
+}
+
+func (c *EmbeddedConfig) defaults() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.GetTimeout, 10 * time.Second},
+		{&c.PutTimeout, 30 * time.Second},
+		{&c.SyncTimeout, 30 * time.Second},
+		{&c.LinkTimeout, 60 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Embedded is a Store on a Kubo node in this process. The node is offline.
+//
+// Blocks lie as files in the node's repo. A block that waits for its commit is safe from
+// the node's garbage collection through the pending set, without a lock: writers and the
+// collection do not wait for each other. Only a Link waits for a collection to end.
+//
+// Lock order: the link slot, then the node's pin lock, then pending.mu.
+type Embedded struct {
+	conf     EmbeddedConfig
+	lock     *os.File // the repo's directory, flocked
+	node     *core.IpfsNode
+	blocks   bstore.Blockstore // the node's blocks, without guard or network
+	catalog  catalog
+	pending  *pending
+	syncs    syncer
+	server   *server
+	linkSlot chan none // held by who changes MFS
+	info     fs.StoreInfo
+
+	mu      sync.Mutex
+	closed  bool
+	mended  bool           // some roots were lost and are not all linked again
+	running sync.WaitGroup // operations; those whose caller has given up, too
+}
+
+var _ fs.Store = (*Embedded)(nil)
+
+// OpenEmbedded starts the node. Its errors wrap fs.ErrBusy when another process or store
+// has the repo, fs.ErrNotSupported when the repo's version cannot be brought to ours, and
+// fs.ErrNoSpace.
+func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err error) {
+	conf.defaults()
+	e := &Embedded{
+		conf:     conf,
+		linkSlot: make(chan none, 1),
+		info:     fs.StoreInfo{Kind: "embedded", Version: kubo.CurrentVersionNumber},
+	}
+	defer func() {
+		if err != nil {
+			err = meaning(errors.Join(err, e.release()))
+		}
+	}()
+	if err := os.MkdirAll(conf.RepoDir, 0o700); err != nil {
+		return nil, err
+	}
+	if e.lock, err = lockRepo(conf.RepoDir); err != nil {
+		return nil, err
+	}
+	apiAddr := ""
+	if conf.SocketPath != "" {
+		apiAddr = "/unix/" + filepath.Clean(conf.SocketPath)
+	}
+	r, err := openRepo(conf.RepoDir, apiAddr, e.lock)
+	if err != nil {
+		return nil, err
+	}
+	e.mended, err = fileExists(mendedPath(conf.RepoDir))
+	if err == nil {
+		var now bool
+		now, err = mendRoot(ctx, r, conf.Log, func() error { return touch(mendedPath(conf.RepoDir)) })
+		e.mended = e.mended || now
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if e.pending, err = openPending(pendingPath(conf.RepoDir)); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	e.pending.guard(e.mended)
+	// The context of the node is not that of its start.
+	n, err := core.NewNode(context.WithoutCancel(ctx), &core.BuildCfg{
+		Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second,
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	e.node = n
+	e.blocks = n.BaseBlocks
+	e.catalog = catalog{offlineDAG(n.BaseBlocks)}
+	e.syncs.sync = func() error { return syncFS(e.lock) }
+	n.IsDaemon = true
+	n.Blockstore = &guardedBlockstore{GCBlockstore: n.Blockstore, pending: e.pending}
+	n.Pinning = &guardedPinner{Pinner: n.Pinning, pending: e.pending}
+	if conf.SocketPath != "" {
+		if e.server, err = serve(n, conf.RepoDir, conf.SocketPath, conf.Log); err != nil {
+			return nil, err
+		}
+		addr, err := ma.NewMultiaddr(apiAddr)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.SetAPIAddr(addr); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// release closes what is open, in the reverse order of OpenEmbedded.
+func (e *Embedded) release() error {
+	var errs []error
+	if e.server != nil {
+		errs = append(errs, e.server.close())
+	}
+	if e.node != nil {
+		errs = append(errs, e.node.Close())
+	}
+	if e.pending != nil {
+		errs = append(errs, e.pending.close())
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close implements fs.Store. It waits for operations under way, for a while.
+func (e *Embedded) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	e.mu.Unlock()
+	idle := make(chan none)
+	go func() {
+		e.running.Wait()
+		close(idle)
+	}()
+	timer := time.NewTimer(e.conf.LinkTimeout)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+		e.conf.Log.Error("closing the IPFS node while an operation hangs")
+	}
+	return e.release()
+}
+
+// do runs an operation within a limit, unless the store is closed.
+func do[T any](ctx context.Context, e *Embedded, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
+	return within(ctx, limit, func(ctx context.Context) (T, error) {
+		var zero T
+		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return zero, errClosed
+		}
+		e.running.Add(1)
+		e.mu.Unlock()
+		defer e.running.Done()
+		return f(ctx)
+	})
+}
+
+func (e *Embedded) doErr(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	_, err := do(ctx, e, limit, func(ctx context.Context) (none, error) { return none{}, f(ctx) })
+	return err
+}
+
+// Put implements fs.Store. The CIDs are taken as they are; Get verifies them.
+func (e *Embedded) Put(ctx context.Context, bs []fs.Block) error {
+	if err := checkBlocks(bs); err != nil {
+		return err
+	}
+	kubos := make([]blocks.Block, len(bs))
+	for i, b := range bs {
+		k, err := kuboCID(b.CID)
+		if err != nil {
+			return err
+		}
+		if kubos[i], err = blocks.NewBlockWithCid(b.Data, k); err != nil {
+			return meaning(err)
+		}
+	}
+	if len(bs) == 0 {
+		return ctx.Err()
+	}
+	return e.doErr(ctx, e.conf.PutTimeout, func(ctx context.Context) error {
+		if err := e.pending.add(bs); err != nil {
+			return fmt.Errorf("record %d blocks: %w", len(bs), err)
+		}
+		if err := e.blocks.PutMany(ctx, kubos); err != nil {
+			return fmt.Errorf("put %d blocks: %w", len(bs), err)
+		}
+		return nil
+	})
+}
+
+// Sync implements fs.Store. It writes out the file system of the repo.
+func (e *Embedded) Sync(ctx context.Context) error {
+	return e.doErr(ctx, e.conf.SyncTimeout, e.syncs.wait)
+}
+
+// Get implements fs.Store.
+func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
+	k, err := kuboCID(c)
+	if err != nil {
+		return nil, err
+	}
+	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
+		b, err := e.blocks.Get(ctx, k)
+		if err != nil {
+			return nil, fmt.Errorf("block %s: %w", c, meaning(err))
+		}
+		if !c.Verify(b.RawData()) {
+			return nil, fmt.Errorf("block %s: %w", c, fs.ErrIntegrity)
+		}
+		return b.RawData(), nil
+	})
+}
+
+// Has implements fs.Store. It asks the disk, not a cache. A block whose file is empty, as
+// a power cut leaves it, is not there.
+func (e *Embedded) Has(ctx context.Context, c fs.CID) (bool, error) {
+	k, err := kuboCID(c)
+	if err != nil {
+		return false, err
+	}
+	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) (bool, error) {
+		size, err := e.size(ctx, k)
+		if errors.Is(err, datastore.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil && (size > 0 || c.Verify(nil)), err
+	})
+}
+
+// size returns the length in bytes of a block's file.
+func (e *Embedded) size(ctx context.Context, k cid.Cid) (int, error) {
+	key := bstore.BlockPrefix.Child(dshelp.MultihashToDsKey(k.Hash()))
+	return e.node.Repo.Datastore().GetSize(ctx, key)
+}
+
+// Free implements fs.Store: the blocks are deleted.
+func (e *Embedded) Free(ctx context.Context, cids []fs.CID) error {
+	return e.doErr(ctx, e.conf.PutTimeout, func(ctx context.Context) error {
+		for _, c := range cids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			k, err := kuboCID(c)
+			if err != nil {
+				return err
+			}
+			err = e.pending.free(c, func() error { return e.blocks.DeleteBlock(ctx, k) })
+			if err != nil {
+				return fmt.Errorf("free %s: %w", c, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Usage implements fs.Store: what the repo takes, and what its file system has left for
+// this user.
+func (e *Embedded) Usage(ctx context.Context) (used, free uint64, err error) {
+	type usage struct{ used, free uint64 }
+	u, err := do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) (usage, error) {
+		used, err := e.node.Repo.GetStorageUsage(ctx)
+		if err != nil {
+			return usage{}, err
+		}
+		var st unix.Statfs_t
+		if err := unix.Statfs(e.conf.RepoDir, &st); err != nil {
+			return usage{}, os.NewSyscallError("statfs", err)
+		}
+		return usage{used, st.Bavail * uint64(st.Bsize)}, nil
+	})
+	return u.used, u.free, err
+}
+
+// Info implements fs.Store.
+func (e *Embedded) Info() fs.StoreInfo { return e.info }
+
+// Uncommitted lists the blocks that were put, now or by an earlier process, and that no
+// Link has named and no Free has dropped. What of them the tree does not know either is
+// left over from a crash.
+func (e *Embedded) Uncommitted() []fs.CID { return e.pending.list() }
+
+// root is the root of MFS as a start after a power cut would find it; ok is false while
+// there is none.
+func (e *Embedded) root(ctx context.Context) (root cid.Cid, ok bool, err error) {
+	value, err := e.node.Repo.Datastore().Get(ctx, node.FilesRootDatastoreKey)
+	if errors.Is(err, datastore.ErrNotFound) {
+		return cid.Undef, false, nil
+	} else if err != nil {
+		return cid.Undef, false, err
+	}
+	root, err = cid.Cast(value)
+	return root, err == nil, err
+}
+
+func mendedPath(repo string) string { return filepath.Join(repo, "ipfscloud-mended") }
+
+func fileExists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
