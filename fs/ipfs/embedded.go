@@ -138,7 +138,6 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	e.syncs.sync = func() error { return syncFS(e.lock) }
 	n.IsDaemon = true
 	n.Blockstore = &guardedBlockstore{GCBlockstore: n.Blockstore, pending: e.pending}
-	n.Pinning = &guardedPinner{Pinner: n.Pinning, pending: e.pending}
 	if conf.SocketPath != "" {
 		if e.server, err = serve(n, conf.RepoDir, conf.SocketPath, conf.Log); err != nil {
 			return nil, err

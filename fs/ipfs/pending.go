@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	bstore "github.com/ipfs/boxo/blockstore"
-	pin "github.com/ipfs/boxo/pinning/pinner"
 	"github.com/ipfs/go-cid"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -210,6 +210,28 @@ func (p *pending) free(c fs.CID, remove func() error) error {
 	return remove()
 }
 
+// waits reports whether a block waits for its commit.
+func (p *pending) waits(c cid.Cid) bool {
+	digest, ok := digestOf(c)
+	if !ok {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok = p.blocks[digest]
+	return ok
+}
+
+// mayCollect returns an error while nothing may be collected.
+func (p *pending) mayCollect() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.guarded {
+		return errRecovering
+	}
+	return nil
+}
+
 // guard forbids or allows the collection of all other blocks.
 func (p *pending) guard(on bool) {
 	p.mu.Lock()
@@ -217,14 +239,65 @@ func (p *pending) guard(on bool) {
 	p.guarded = on
 }
 
-// blockstore is the node's blockstore as its garbage collection and its users see it.
+// guardedBlockstore is the node's blockstore as its garbage collection and its users see
+// it. A collection sweeps while blocks are put; this keeps its hands off those that wait
+// for a commit, and stops no writer for it.
 type guardedBlockstore struct {
 	bstore.GCBlockstore
 	pending *pending
+	sweeps  atomic.Int32 // collections that hold the lock
 }
 
-// DeleteBlock deletes a block unless it waits for a commit. The collection of the node
-// sweeps while blocks are put; this keeps its hands off them without stopping writers.
+// GCLock notes that a collection runs.
+func (g *guardedBlockstore) GCLock(ctx context.Context) bstore.Unlocker {
+	u := g.GCBlockstore.GCLock(ctx)
+	g.sweeps.Add(1)
+	return &sweepUnlocker{Unlocker: u, sweeps: &g.sweeps}
+}
+
+type sweepUnlocker struct {
+	bstore.Unlocker
+	sweeps *atomic.Int32
+}
+
+func (u *sweepUnlocker) Unlock(ctx context.Context) {
+	u.sweeps.Add(-1)
+	u.Unlocker.Unlock(ctx)
+}
+
+// AllKeysChan lists the blocks. To a collection it does not show those that wait: a block
+// begins to wait before it is there to be listed, and no Link ends its wait while a
+// collection runs.
+func (g *guardedBlockstore) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
+	if g.sweeps.Load() == 0 {
+		return g.GCBlockstore.AllKeysChan(ctx)
+	}
+	if err := g.pending.mayCollect(); err != nil {
+		return nil, err
+	}
+	all, err := g.GCBlockstore.AllKeysChan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan cid.Cid)
+	go func() {
+		defer close(out)
+		for c := range all { // it ends with ctx
+			if g.pending.waits(c) {
+				continue
+			}
+			select {
+			case out <- c:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+// DeleteBlock deletes a block unless it waits for a commit: one that was garbage when the
+// collection listed it may have been put anew.
 func (g *guardedBlockstore) DeleteBlock(ctx context.Context, c cid.Cid) error {
 	g.pending.mu.Lock()
 	defer g.pending.mu.Unlock()
@@ -237,43 +310,6 @@ func (g *guardedBlockstore) DeleteBlock(ctx context.Context, c cid.Cid) error {
 		}
 	}
 	return g.GCBlockstore.DeleteBlock(ctx, c)
-}
-
-// guardedPinner adds the waiting blocks to what the node's collection keeps, so that it
-// does not try to delete what was put before it began.
-type guardedPinner struct {
-	pin.Pinner
-	pending *pending
-}
-
-// InternalPins streams the pinner's own blocks and the waiting ones. The latter are named
-// as raw: their digests are kept, and what they link to is not walked. All of that waits
-// too or belongs to a commit.
-func (g *guardedPinner) InternalPins(ctx context.Context, detailed bool) <-chan pin.StreamedPin {
-	out := make(chan pin.StreamedPin)
-	go func() {
-		defer close(out)
-		send := func(p pin.StreamedPin) bool {
-			select {
-			case out <- p:
-				return true
-			case <-ctx.Done():
-				return false
-			}
-		}
-		for p := range g.Pinner.InternalPins(ctx, detailed) {
-			if !send(p) {
-				return
-			}
-		}
-		for _, c := range g.pending.list() {
-			k, err := kuboCID(fs.CID{Codec: crypt.Raw, Digest: c.Digest})
-			if !send(pin.StreamedPin{Pin: pin.Pinned{Key: k, Mode: pin.Internal}, Err: err}) {
-				return
-			}
-		}
-	}()
-	return out
 }
 
 func pendingPath(repo string) string { return filepath.Join(repo, "ipfscloud-pending") }
