@@ -1,0 +1,212 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// GetAttr returns what stat(2) tells.
+func (t *Tree) GetAttr(ctx context.Context, ino Ino) (a Attr, err error) {
+	err = t.do(ctx, func() error {
+		in, err := t.get(ino)
+		if err == nil {
+			a = in.stat()
+		}
+		return err
+	})
+	return a, err
+}
+
+// SetAttr changes the attributes that are not nil and returns all of them.
+func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err error) {
+	o := &op{kind: opSetAttr, ino: ino}
+	if s.Size != nil {
+		if *s.Size > FileMax {
+			return a, ErrTooLarge
+		}
+		o.size, o.flags = *s.Size, o.flags|setSize
+	}
+	if s.UID != nil {
+		o.uid, o.flags = *s.UID, o.flags|setUID
+	}
+	if s.GID != nil {
+		o.gid, o.flags = *s.GID, o.flags|setGID
+	}
+	if s.Atime != nil {
+		o.atime, o.flags = *s.Atime, o.flags|setAtime
+	}
+	if s.Mtime != nil {
+		o.mtime, o.flags = *s.Mtime, o.flags|setMtime
+	}
+	if s.Mode != nil {
+		o.mode, o.flags = *s.Mode, o.flags|setMode
+	}
+	err = t.change(ctx, o, func() error {
+		in, err := t.get(ino)
+		if err != nil {
+			return err
+		}
+		if s.Size != nil {
+			if in, err = t.loaded(ino); err != nil {
+				return err
+			}
+		}
+		if s.KillPriv && s.Mode == nil && in.isRegular() {
+			m := in.attr.Mode &^ modeSetuid
+			if m&0o010 != 0 {
+				m &^= modeSetgid
+			}
+			if m != in.attr.Mode {
+				o.mode, o.flags = m&modePerm, o.flags|setMode
+			}
+		}
+		return nil
+	}, func() { a = t.inodes[ino].stat() })
+	return a, err
+}
+
+const (
+	// stateXattr tells where an inode's newest version is: "committed" or "journal".
+	stateXattr = "user.ipfscloud.state"
+
+	xattrCreate  = 1
+	xattrReplace = 2
+	xattrNameMax = 255
+)
+
+// GetXattr returns the value of an extended attribute.
+func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte, err error) {
+	err = t.do(ctx, func() error {
+		in, err := t.get(ino)
+		if err != nil {
+			return err
+		}
+		if name == stateXattr {
+			value = []byte(t.stateOf(in))
+			return nil
+		}
+		v, ok := in.xattrs[name]
+		if !ok {
+			return ErrNoAttr
+		}
+		value = v
+		return nil
+	})
+	return value, err
+}
+
+// stateOf tells whether the newest version of an inode is committed.
+func (t *Tree) stateOf(in *inode) string {
+	if in.orphan || in.holders > 0 || (in == t.root && (len(in.over) > 0 || len(in.frozen) > 0)) {
+		return "journal"
+	}
+	return "committed"
+}
+
+func checkXattr(name string) error {
+	space, rest, ok := strings.Cut(name, ".")
+	switch {
+	case !ok || rest == "" || strings.ContainsRune(name, 0):
+		return ErrInvalid
+	case len(name) > xattrNameMax:
+		return ErrNameTooLong
+	case name == stateXattr:
+		return ErrPermission
+	case space != "user" && space != "trusted" && space != "security":
+		return ErrNotSupported
+	}
+	return nil
+}
+
+// SetXattr sets an extended attribute; flags are those of setxattr(2).
+func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte, flags uint32) error {
+	if err := checkXattr(name); err != nil {
+		return err
+	}
+	o := &op{kind: opSetXattr, ino: ino, name: name, data: value}
+	return t.change(ctx, o, func() error {
+		in, err := t.get(ino)
+		if err != nil {
+			return err
+		}
+		old, ok := in.xattrs[name]
+		switch {
+		case flags&xattrCreate != 0 && ok:
+			return ErrExist
+		case flags&xattrReplace != 0 && !ok:
+			return ErrNoAttr
+		}
+		total := len(name) + len(value)
+		if ok {
+			total -= len(name) + len(old)
+		}
+		for k, v := range in.xattrs {
+			total += len(k) + len(v)
+		}
+		if total > XattrMax {
+			return fmt.Errorf("attributes of one inode above %d bytes: %w", XattrMax, ErrNoSpace)
+		}
+		return nil
+	})
+}
+
+// ListXattr returns the names of the extended attributes, sorted.
+func (t *Tree) ListXattr(ctx context.Context, ino Ino) (names []string, err error) {
+	err = t.do(ctx, func() error {
+		in, err := t.get(ino)
+		if err == nil {
+			names = sortedKeys(in.xattrs)
+		}
+		return err
+	})
+	return names, err
+}
+
+// RemoveXattr removes an extended attribute.
+func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
+	if err := checkXattr(name); err != nil {
+		return err
+	}
+	o := &op{kind: opRemoveXattr, ino: ino, name: name}
+	return t.change(ctx, o, func() error {
+		in, err := t.get(ino)
+		if err != nil {
+			return err
+		}
+		if _, ok := in.xattrs[name]; !ok {
+			return ErrNoAttr
+		}
+		return nil
+	})
+}
+
+// StatFS tells how large the drive is: what its store uses and may still take.
+func (t *Tree) StatFS(ctx context.Context) (StatFS, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+	defer cancel()
+	_, free, err := t.cfg.Store.Usage(ctx)
+	if err != nil {
+		free = 0 // what the tree holds is known without the store
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return StatFS{
+		Total: t.bytes + free, Free: free,
+		Files: t.files + 1, FilesFree: 1 << 32,
+		NameMax: NameMax, BlockSize: 4096, FragmentSize: 4096,
+	}, nil
+}
+
+// Fsync makes the changes of a file or directory as durable as the tree's setting says.
+// It waits for all changes before the call: the journal knows no files.
+func (t *Tree) Fsync(ctx context.Context, ino Ino, dataOnly bool) error {
+	t.mu.Lock()
+	d := t.cfg.Durability
+	in := t.inodes[ino]
+	t.mu.Unlock()
+	if in == nil {
+		return ErrStale
+	}
+	return t.Sync(ctx, d)
+}

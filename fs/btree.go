@@ -1,0 +1,302 @@
+package fs
+
+import (
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// pageSource gives the page a pointer leads to.
+type pageSource func(kind crypt.PageKind, p *crypt.PagePointer) (*page, error)
+
+// btree is a copy-on-write B-tree of sealed pages. The zero root is the empty tree.
+type btree struct {
+	kind crypt.PageKind
+	root crypt.PagePointer
+	get  pageSource
+}
+
+// lookup returns the value of key.
+func (t *btree) lookup(key string) ([]byte, bool, error) {
+	if t.root.IsZero() {
+		return nil, false, nil
+	}
+	ptr := &t.root
+	for {
+		p, err := t.get(t.kind, ptr)
+		if err != nil {
+			return nil, false, err
+		}
+		if p.leaf {
+			if i, ok := p.search(key); ok {
+				return p.items[i].value, true, nil
+			}
+			return nil, false, nil
+		}
+		ptr = &p.items[p.childFor(key)].child
+	}
+}
+
+// scan calls fn for each entry from key on, in order, until it returns false.
+func (t *btree) scan(from string, fn func(key string, value []byte) bool) error {
+	if t.root.IsZero() {
+		return nil
+	}
+	_, err := t.scanPage(&t.root, from, fn)
+	return err
+}
+
+func (t *btree) scanPage(ptr *crypt.PagePointer, from string, fn func(string, []byte) bool) (bool, error) {
+	p, err := t.get(t.kind, ptr)
+	if err != nil {
+		return false, err
+	}
+	if p.leaf {
+		i, _ := p.search(from)
+		for ; i < len(p.items); i++ {
+			if !fn(p.items[i].key, p.items[i].value) {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+	for i := p.childFor(from); i < len(p.items); i++ {
+		if more, err := t.scanPage(&p.items[i].child, from, fn); !more || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// walk calls fn with the pointer of every page, parents first.
+func (t *btree) walk(fn func(*crypt.PagePointer)) error {
+	if t.root.IsZero() {
+		return nil
+	}
+	return t.walkPage(&t.root, fn)
+}
+
+func (t *btree) walkPage(ptr *crypt.PagePointer, fn func(*crypt.PagePointer)) error {
+	p, err := t.get(t.kind, ptr)
+	if err != nil {
+		return err
+	}
+	fn(ptr)
+	if p.leaf {
+		return nil
+	}
+	for i := range p.items {
+		if err := t.walkPage(&p.items[i].child, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// change is one change of a tree: a new value, or nil to delete the key.
+type change struct {
+	key   string
+	value []byte
+}
+
+// pageWriter seals a page and keeps it until it is put; it returns its pointer.
+type pageWriter interface {
+	writePage(p *page, link linker) (crypt.PagePointer, error)
+	dropPage(old *crypt.PagePointer)
+}
+
+// apply makes the changes, which must be sorted by key without doubles, and returns the
+// new root. Pages that are replaced go to w.dropPage.
+func (t *btree) apply(changes []change, w pageWriter, link linker) (crypt.PagePointer, error) {
+	if len(changes) == 0 {
+		return t.root, nil
+	}
+	u := update{t: t, w: w, link: link}
+	var nodes []item
+	var err error
+	if t.root.IsZero() {
+		nodes, err = u.leaf(&page{kind: t.kind, leaf: true, label: crypt.NewLabel()}, nil, changes)
+	} else {
+		nodes, err = u.page(&t.root, changes)
+	}
+	if err != nil {
+		return crypt.PagePointer{}, err
+	}
+	for len(nodes) > 1 {
+		if nodes, err = u.interior(crypt.NewLabel(), nodes); err != nil {
+			return crypt.PagePointer{}, err
+		}
+	}
+	if len(nodes) == 0 {
+		return crypt.PagePointer{}, nil
+	}
+	root := nodes[0].child
+	for { // a root with one child is not needed
+		p, err := u.fetch(&root)
+		if err != nil {
+			return crypt.PagePointer{}, err
+		}
+		if p.leaf || len(p.items) > 1 {
+			return root, nil
+		}
+		w.dropPage(&root)
+		root = p.items[0].child
+	}
+}
+
+type update struct {
+	t    *btree
+	w    pageWriter
+	link linker
+}
+
+func (u *update) fetch(ptr *crypt.PagePointer) (*page, error) { return u.t.get(u.t.kind, ptr) }
+
+// page applies changes below ptr and returns the items that stand for it now: none,
+// one, or several after a split.
+func (u *update) page(ptr *crypt.PagePointer, changes []change) ([]item, error) {
+	p, err := u.fetch(ptr)
+	if err != nil {
+		return nil, err
+	}
+	if p.leaf {
+		return u.leaf(p, ptr, changes)
+	}
+	u.w.dropPage(ptr)
+	items := make([]item, 0, len(p.items)+1)
+	for i := 0; i < len(p.items); i++ {
+		n := len(changes)
+		if i+1 < len(p.items) {
+			n = 0
+			for n < len(changes) && changes[n].key < p.items[i+1].key {
+				n++
+			}
+		}
+		mine := changes[:n]
+		changes = changes[n:]
+		it := p.items[i]
+		if len(mine) == 0 {
+			items = append(items, it)
+			continue
+		}
+		kids, err := u.page(&it.child, mine)
+		if err != nil {
+			return nil, err
+		}
+		for k := range kids {
+			if k == 0 {
+				kids[k].key, kids[k].label = it.key, it.label
+			}
+			items = append(items, kids[k])
+		}
+	}
+	if items, err = u.merge(items); err != nil {
+		return nil, err
+	}
+	if len(items) == 0 {
+		return nil, nil
+	}
+	return u.interior(p.label, items)
+}
+
+// merge joins neighbours that have become small, when both are at hand for little.
+func (u *update) merge(items []item) ([]item, error) {
+	for i := 0; i+1 < len(items); i++ {
+		a, b := &items[i], &items[i+1]
+		if int(a.child.Length)+int(b.child.Length) > pageTarget || min(a.child.Length, b.child.Length) > pageMin {
+			continue
+		}
+		pa, err := u.fetch(&a.child)
+		if err != nil {
+			return nil, err
+		}
+		pb, err := u.fetch(&b.child)
+		if err != nil {
+			return nil, err
+		}
+		if pa.leaf != pb.leaf {
+			continue
+		}
+		joined := &page{kind: pa.kind, leaf: pa.leaf, label: pa.label}
+		joined.items = append(append(joined.items, pa.items...), pb.items...)
+		if !pa.leaf { // its first key was implied by the parent
+			joined.items[len(pa.items)].key = b.key
+		}
+		ptr, err := u.write(joined)
+		if err != nil {
+			return nil, err
+		}
+		u.w.dropPage(&a.child)
+		u.w.dropPage(&b.child)
+		a.child = ptr
+		items = append(items[:i+1], items[i+2:]...)
+		i--
+	}
+	return items, nil
+}
+
+func (u *update) leaf(p *page, ptr *crypt.PagePointer, changes []change) ([]item, error) {
+	items := make([]item, 0, len(p.items)+len(changes))
+	i := 0
+	for _, c := range changes {
+		for i < len(p.items) && p.items[i].key < c.key {
+			items = append(items, p.items[i])
+			i++
+		}
+		if i < len(p.items) && p.items[i].key == c.key {
+			i++
+		}
+		if c.value != nil {
+			items = append(items, item{key: c.key, value: c.value})
+		}
+	}
+	items = append(items, p.items[i:]...)
+	if ptr != nil {
+		u.w.dropPage(ptr)
+	}
+	return u.split(p.label, true, items)
+}
+
+func (u *update) interior(label crypt.Label, items []item) ([]item, error) {
+	items[0].key = ""
+	return u.split(label, false, items)
+}
+
+// split writes items as as many pages as they need, of about the same size.
+func (u *update) split(label crypt.Label, leaf bool, items []item) ([]item, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	total := 0
+	for i := range items {
+		total += items[i].size(leaf)
+	}
+	parts := (total + pageTarget - 1) / pageTarget
+	target := total/parts + 1
+	var out []item
+	for start := 0; start < len(items); {
+		end, size := start, 0
+		for end < len(items) && (end == start || (size+items[end].size(leaf) <= pageTarget && size < target)) {
+			size += items[end].size(leaf)
+			end++
+		}
+		p := &page{kind: u.t.kind, leaf: leaf, label: label, items: items[start:end:end]}
+		key := p.items[0].key
+		if !leaf {
+			p.items[0].key = ""
+		}
+		ptr, err := u.write(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, item{key: key, child: ptr, label: crypt.NewLabel()})
+		label = crypt.NewLabel()
+		start = end
+	}
+	return out, nil
+}
+
+func (u *update) write(p *page) (crypt.PagePointer, error) {
+	for i := range p.items {
+		p.bytes += p.items[i].size(p.leaf)
+	}
+	return u.w.writePage(p, u.link)
+}

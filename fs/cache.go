@@ -1,0 +1,170 @@
+package fs
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// lru is a bounded map from blocks to what they decrypt to. It fetches a missing value
+// once, however many ask for it.
+type lru[V any] struct {
+	mu     sync.Mutex // guards all below
+	limit  int64      // bytes
+	used   int64
+	order  *list.List // of *lruEntry[V], most recently used first
+	byCID  map[CID]*list.Element
+	flight map[CID]*flight[V]
+}
+
+type lruEntry[V any] struct {
+	cid  CID
+	v    V
+	size int64
+}
+
+type flight[V any] struct {
+	done chan struct{}
+	v    V
+	err  error
+}
+
+func newLRU[V any](limit int64) *lru[V] {
+	return &lru[V]{limit: limit, order: list.New(), byCID: map[CID]*list.Element{}, flight: map[CID]*flight[V]{}}
+}
+
+func (c *lru[V]) peek(cid CID) (v V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.byCID[cid]
+	if !ok {
+		return v, false
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*lruEntry[V]).v, true
+}
+
+func (c *lru[V]) put(cid CID, v V, size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.putLocked(cid, v, size)
+}
+
+func (c *lru[V]) putLocked(cid CID, v V, size int64) {
+	if _, ok := c.byCID[cid]; ok {
+		return
+	}
+	c.byCID[cid] = c.order.PushFront(&lruEntry[V]{cid, v, size})
+	c.used += size
+	for c.used > c.limit && c.order.Len() > 1 {
+		e := c.order.Remove(c.order.Back()).(*lruEntry[V])
+		delete(c.byCID, e.cid)
+		c.used -= e.size
+	}
+}
+
+func (c *lru[V]) drop(cid CID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byCID[cid]; ok {
+		c.used -= c.order.Remove(e).(*lruEntry[V]).size
+		delete(c.byCID, cid)
+	}
+}
+
+// get returns the value of cid, from fetch if it is not there. fetch runs with the
+// context of the first who asks; others wait for it no longer than their own.
+func (c *lru[V]) get(ctx context.Context, cid CID, fetch func() (V, int64, error)) (V, error) {
+	c.mu.Lock()
+	if e, ok := c.byCID[cid]; ok {
+		c.order.MoveToFront(e)
+		c.mu.Unlock()
+		return e.Value.(*lruEntry[V]).v, nil
+	}
+	if f, ok := c.flight[cid]; ok {
+		c.mu.Unlock()
+		select {
+		case <-f.done:
+			if f.err != nil && context.Cause(ctx) == nil { // it may have failed for its asker's reasons
+				v, _, err := fetch()
+				return v, err
+			}
+			return f.v, f.err
+		case <-ctx.Done():
+			var zero V
+			return zero, ctx.Err()
+		}
+	}
+	f := &flight[V]{done: make(chan struct{})}
+	c.flight[cid] = f
+	c.mu.Unlock()
+
+	v, size, err := fetch()
+	f.v, f.err = v, err
+	c.mu.Lock()
+	delete(c.flight, cid)
+	if err == nil {
+		c.putLocked(cid, v, size)
+	}
+	c.mu.Unlock()
+	close(f.done)
+	return v, err
+}
+
+// reader fetches, verifies and opens blocks. It knows no tree.
+type reader struct {
+	store Store
+	pages *lru[*page]
+	blobs *lru[[]byte]
+}
+
+func newReader(s Store, memory int64) *reader {
+	return &reader{store: s, pages: newLRU[*page](memory / 4), blobs: newLRU[[]byte](memory / 2)}
+}
+
+func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
+	return r.pages.get(ctx, ptr.CID, func() (*page, int64, error) {
+		sealed, err := r.fetch(ctx, ptr.CID)
+		if err != nil {
+			return nil, 0, err
+		}
+		plain, err := crypt.OpenPage(kind, ptr.Pointer, sealed)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
+		}
+		p, err := decodePage(kind, plain)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: page %s: %w", ErrIntegrity, ptr.CID, err)
+		}
+		return p, p.memory(), nil
+	})
+}
+
+// memory is about what a decoded page takes.
+func (p *page) memory() int64 { return int64(p.bytes + len(p.items)*200) }
+
+func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
+	return r.blobs.get(ctx, ptr.CID, func() ([]byte, int64, error) {
+		sealed, err := r.fetch(ctx, ptr.CID)
+		if err != nil {
+			return nil, 0, err
+		}
+		b, err := crypt.OpenBlob(ptr, sealed)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
+		}
+		return b, int64(len(b)), nil
+	})
+}
+
+// fetch gets a block and names the one that is missing or damaged.
+func (r *reader) fetch(ctx context.Context, cid CID) ([]byte, error) {
+	b, err := r.store.Get(ctx, cid)
+	if err != nil {
+		return nil, fmt.Errorf("block %s: %w", cid, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,357 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+const (
+	firstDelay  = time.Second     // from the first change after idle to its commit
+	commitDelay = 5 * time.Second // between commits, unless somebody waits
+	retryDelay  = 2 * time.Second // after a commit that failed, doubled up to…
+	retryMax    = time.Minute
+	// commitDeadline bounds one attempt, whatever the store does.
+	commitDeadline = 10 * time.Minute
+	syncInterval   = time.Second // between syncs of the journal that nobody asked for
+)
+
+// committer turns changes into commits. One goroutine, run, owns all sealing; others
+// talk to it through its channels and through the fields under mu.
+type committer struct {
+	t    *Tree
+	stop chan struct{}
+	done chan struct{}
+
+	changed chan struct{}   // capacity 1: there is something to commit
+	urgent  chan struct{}   // capacity 1: somebody waits for it
+	sources chan struct{}   // capacity 1: there are sources to seal
+	ctx     context.Context // ends what the committer waits for
+	cancel  context.CancelFunc
+
+	mu       sync.Mutex
+	full     []*source    // to be sealed early
+	waiters  []chan error // told of the next commit that begins after they came
+	last     error        // of the last attempt
+	unlinked []CID        // blobs that the store has and no commit names yet; run's own
+	freed    []string     // keys of the dead list whose blocks are gone; run's own
+}
+
+func newCommitter(t *Tree) *committer {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &committer{t: t, stop: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1)}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (c *committer) wake()  { poke(c.changed) }
+func (c *committer) hurry() { poke(c.urgent) }
+
+// seal queues a source that has the size of a blob and will not change any more.
+func (c *committer) seal(s *source) {
+	c.mu.Lock()
+	c.full = append(c.full, s)
+	c.mu.Unlock()
+	poke(c.sources)
+}
+
+// wait commits all changes made so far and returns how that ended.
+func (c *committer) wait(ctx context.Context) error {
+	w := make(chan error, 1)
+	c.mu.Lock()
+	c.waiters = append(c.waiters, w)
+	c.mu.Unlock()
+	c.hurry()
+	select {
+	case err := <-w:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.done:
+		return fmt.Errorf("the drive is closed: %w", ErrStale)
+	}
+}
+
+// run is the committer's goroutine.
+func (c *committer) run() {
+	defer close(c.done)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	sync := time.NewTicker(syncInterval)
+	defer sync.Stop()
+	var lastEnd time.Time
+	delay := retryDelay
+	for {
+		due := false
+		select {
+		case <-c.stop:
+			return
+		case <-c.sources:
+			c.sealFull()
+			continue
+		case <-sync.C:
+			// What was not synced when the machine dies is lost: at most a second.
+			if err := c.t.journal.Sync(c.ctx, c.t.journal.Last()); err != nil {
+				c.t.cfg.Log.Error("syncing the journal", "error", err)
+			}
+			continue
+		case <-c.changed:
+			wait := max(firstDelay, commitDelay-time.Since(lastEnd))
+			timer.Reset(wait)
+			continue
+		case <-timer.C:
+			due = true
+		case <-c.urgent:
+			due = true
+		}
+		if !due {
+			continue
+		}
+		timer.Stop()
+		c.sealFull()
+		err := c.commit()
+		lastEnd = time.Now()
+		if err != nil {
+			c.t.cfg.Log.Warn("commit failed", "error", err, "retry", delay)
+			timer.Reset(delay)
+			delay = min(2*delay, retryMax)
+			continue
+		}
+		delay = retryDelay
+		c.t.mu.Lock()
+		more := c.t.pendingOps > 0
+		c.t.mu.Unlock()
+		if more {
+			timer.Reset(commitDelay)
+		}
+	}
+}
+
+// sealFull seals the queued sources and gives their memory back.
+func (c *committer) sealFull() {
+	for {
+		c.mu.Lock()
+		full := c.full
+		c.full = full[len(full):]
+		c.mu.Unlock()
+		if len(full) == 0 {
+			return
+		}
+		for len(full) > 0 {
+			n := min(len(full), 8)
+			if err := c.sealSources(full[:n]); err != nil {
+				c.t.cfg.Log.Warn("sealing ahead failed", "error", err) // the commit will do it
+				return
+			}
+			full = full[n:]
+		}
+	}
+}
+
+func (c *committer) sealSources(full []*source) error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.t.cfg.Deadline)
+	defer cancel()
+	ptrs := make([]crypt.Pointer, len(full))
+	blocks := make([]Block, 0, len(full))
+	birth := c.t.top.sequence + 1
+	for i, s := range full {
+		p, sealed, err := crypt.SealBlob(s.data, birth)
+		if err != nil {
+			return err
+		}
+		ptrs[i] = p
+		blocks = append(blocks, Block{p.CID, sealed})
+	}
+	if err := c.t.cfg.Store.Put(ctx, blocks); err != nil {
+		return err
+	}
+	t := c.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, s := range full {
+		c.unlinked = append(c.unlinked, ptrs[i].CID)
+		t.reader.blobs.put(ptrs[i].CID, s.data, int64(len(s.data)))
+		s.ptr, s.data = ptrs[i], nil
+		t.dirty -= crypt.BlobMax
+	}
+	t.signalRoom()
+	return nil
+}
+
+// commit freezes a view, writes and links it, and makes it the committed state. Waiters
+// that came before the freeze are told how it ended.
+func (c *committer) commit() (err error) {
+	c.mu.Lock()
+	waiters := c.waiters
+	c.waiters = nil
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.last = err
+		c.mu.Unlock()
+		for _, w := range waiters {
+			w <- err
+		}
+	}()
+	j := c.t.freeze()
+	if j == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
+	defer cancel()
+	w := &commitWriter{t: c.t, ctx: ctx, blocks: map[CID][]byte{}}
+	top, err := w.write(j)
+	if err == nil {
+		err = c.link(ctx, w, j, &top)
+	}
+	if err != nil {
+		if w.stored {
+			c.unlinked = append(c.unlinked, w.blobs...)
+		}
+		c.t.thaw(j, w.stored)
+		c.t.noteError(err)
+		if !w.linking { // else the store may have linked it, and needs the pages
+			w.discard()
+		}
+		return err
+	}
+	c.t.install(j, top)
+	c.unlinked, c.freed = nil, nil
+	if err := c.t.journal.Trim(j.position); err != nil {
+		c.t.cfg.Log.Warn("trimming the journal", "error", err)
+	}
+	c.retire(ctx, &top)
+	return nil
+}
+
+// link makes a written view a commit: it seals and links the head, and remembers it.
+func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaultTop) error {
+	t := c.t
+	head := &crypt.Head{
+		DID: t.cfg.Identity.DID(), Vault: t.vault.id, Epoch: t.vault.epoch, Sequence: top.sequence,
+		Root: top.pointer, Keyring: t.vault.keyringCID, Device: t.cfg.Identity.Device(),
+		Time:     t.cfg.Now().UnixNano(),
+		Journals: []crypt.JournalPosition{{Device: t.cfg.Identity.Device(), Journal: t.journal.ID(), Position: j.position}},
+	}
+	if !t.top.head.IsZero() {
+		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
+	}
+	info, err := linkHead(ctx, t.cfg, t.vault, t.state, head, w, c.unlinked)
+	if err != nil {
+		return err
+	}
+	top.commitInfo = info
+	return nil
+}
+
+// linkHead puts the head and what stands beside it, links the commit, and remembers that
+// it was accepted.
+func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, head *crypt.Head, w *commitWriter, unlinked []CID) (commitInfo, error) {
+	var info commitInfo
+	log, version, err := cfg.Identity.Log(ctx)
+	if err != nil {
+		return info, fmt.Errorf("the DID document of the commit: %w", err)
+	}
+	head.Log, head.LogVersion = crypt.Sum(crypt.Raw, log), version
+	sealed, err := crypt.SealHead(ctx, head, v.key, cfg.Identity.Sign)
+	if err != nil {
+		return info, err
+	}
+	headCID := crypt.Sum(crypt.Raw, sealed)
+	dir := EncodeDir([]Link{ // sorted by name
+		{"did", head.Log, uint64(len(log))},
+		{"head", headCID, uint64(len(sealed))},
+		{"keyring", v.keyringCID, uint64(len(v.keyring))},
+		{"root", head.Root.Node, head.Root.Size},
+	})
+	for _, b := range []Block{{head.Log, log}, {headCID, sealed}, {v.keyringCID, v.keyring}, dir} {
+		if err := w.put(b); err != nil {
+			return info, err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return info, err
+	}
+	w.stored, w.linking = true, true
+	name := CommitName{Vault: v.id.String(), Device: head.Device, Sequence: head.Sequence}
+	all := append(append(append([]CID(nil), unlinked...), w.blobs...), w.put2...)
+	if err := cfg.Store.Link(ctx, name, dir.CID, all); err != nil {
+		return info, fmt.Errorf("linking commit %d: %w", head.Sequence, err)
+	}
+	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
+	err = state.update(func(s *localState) {
+		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring}
+	})
+	return info, err
+}
+
+// freeBatch bounds the blocks that are freed after one commit.
+const freeBatch = 20000
+
+// retire unlinks the commits before the previous one and frees what only they needed.
+// A failure costs space and nothing else: the next commit tries again.
+func (c *committer) retire(ctx context.Context, top *vaultTop) {
+	t := c.t
+	names, err := t.cfg.Store.Commits(ctx, t.vault.id.String())
+	if err != nil || len(names) < 2 {
+		return
+	}
+	keep := names[len(names)-2].Sequence // the newest and the one before stay
+	for _, n := range names[:len(names)-2] {
+		if err := t.cfg.Store.Unlink(ctx, n); err != nil {
+			t.cfg.Log.Warn("unlinking an old commit", "sequence", n.Sequence, "error", err)
+			return
+		}
+	}
+	open := t.openBlobs()
+	var keys []string
+	var cids []CID
+	var bad error
+	dead := &btree{kind: crypt.PageDead, root: top.dead, get: func(k crypt.PageKind, p *crypt.PagePointer) (*page, error) {
+		return t.reader.page(ctx, k, p)
+	}}
+	err = dead.scan("", func(key string, _ []byte) bool {
+		death, cid, err := parseDeadKey(key)
+		if err != nil {
+			bad = err
+			return false
+		}
+		if death > keep || len(cids) >= freeBatch {
+			return false
+		}
+		if !open[cid] {
+			keys, cids = append(keys, key), append(cids, cid)
+		}
+		return true
+	})
+	if err = errors.Join(err, bad); err != nil {
+		t.cfg.Log.Warn("reading the dead list", "error", err)
+		return
+	}
+	if len(cids) == 0 {
+		return
+	}
+	if err := t.cfg.Store.Free(ctx, cids); err != nil {
+		t.cfg.Log.Warn("freeing blocks", "error", err)
+		return
+	}
+	c.freed = keys
+}
+
+// close stops the goroutine after the attempt that runs.
+func (c *committer) close() {
+	close(c.stop)
+	c.cancel()
+	<-c.done
+}

@@ -1,0 +1,23 @@
+// Package fs is the encrypted tree, without a kernel.
+//
+// Its one job is to keep a POSIX tree in a Store: inodes, extents, directories, commits.
+// It imports fs/crypt, which seals, and fs/journal, which keeps what is not committed
+// yet. It never speaks to a network or to FUSE, and never lets plaintext out other than
+// through the methods of Tree.
+//
+// # How a change travels
+//
+// A method of Tree changes the tree in memory and appends the change to the journal
+// before it returns. The committer (one goroutine) freezes a view at one journal
+// position, seals what changed (children before parents), links the commit in the store,
+// and only then trims the journal. Opening a vault reads the newest commit and replays
+// the journal's records after it.
+//
+// # Locks
+//
+// Tree.mu guards the tree in memory; nobody waits for the store or for a disk sync while
+// holding it: an operation that needs a page which is not in memory gives up the lock,
+// fetches the page and begins again (see Tree.do). The order is
+//
+//	committer.run (one commit at a time) → Tree.mu → pageCache.mu, blobCache.mu, journal
+package fs

@@ -1,0 +1,286 @@
+package fs
+
+import "time"
+
+// job is a view of the tree, frozen at one journal position, that a commit writes.
+// Everything in it is a copy or is never changed; the committer alone reads it.
+type job struct {
+	position uint64 // of the journal
+	root     *frozenInode
+	links    map[Ino]*frozenInode // of the inode table; nil for an inode that is gone
+	dead     []committedBody      // content of inodes that lost their last name
+	top      vaultTop
+	dirty    int64
+	ops      int
+	bytes    int64
+	oldest   time.Time
+}
+
+// frozenInode is an inode as it was at the freeze.
+type frozenInode struct {
+	in        *inode
+	rec       record
+	ext       extents
+	unloaded  bool
+	committed committedBody
+	names     map[string]*frozenInode // of a directory: what changed; nil for a name gone
+	linked    bool                    // here is a name only; the record is in the table
+
+	// What the commit made of it.
+	newExt  extents
+	newBody committedBody
+}
+
+// freeze moves all changes out of the way and returns them. nil if there are none.
+func (t *Tree) freeze() *job {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 {
+		return nil
+	}
+	j := &job{position: t.journal.Last(), top: t.top, dirty: t.dirty, ops: t.pendingOps, bytes: t.pendingBytes, oldest: t.oldest}
+	j.top.files, j.top.bytes = t.files, t.bytes
+	j.root = t.freezeDir(t.root)
+	t.linkFrozen, t.links = t.links, nil
+	j.links = make(map[Ino]*frozenInode, len(t.linkFrozen))
+	for ino, in := range t.linkFrozen {
+		if in == nil {
+			j.links[ino] = nil
+			continue
+		}
+		j.links[ino] = t.freezeInode(in)
+	}
+	for in := range t.orphans {
+		if !in.committed.isZero() {
+			j.dead = append(j.dead, in.committed)
+			in.committed = committedBody{}
+		}
+		if in.refs == 0 && in.holders == 0 {
+			delete(t.orphans, in)
+			delete(t.inodes, in.attr.Ino)
+		}
+	}
+	t.epoch++
+	t.oldest = t.cfg.Now()
+	return j
+}
+
+func (t *Tree) freezeDir(d *inode) *frozenInode {
+	f := t.freezeInode(d)
+	d.frozen, d.over = d.over, nil
+	f.names = make(map[string]*frozenInode, len(d.frozen))
+	for name, in := range d.frozen {
+		switch {
+		case in == nil:
+			f.names[name] = nil
+		case in.linked:
+			f.names[name] = &frozenInode{in: in, linked: true,
+				rec: record{body: bodyLinked, attr: Attr{Ino: in.attr.Ino, Mode: in.attr.Mode & ModeType}}}
+		case in.isDir():
+			f.names[name] = t.freezeDir(in)
+		default:
+			f.names[name] = t.freezeInode(in)
+		}
+	}
+	return f
+}
+
+func (t *Tree) freezeInode(in *inode) *frozenInode {
+	f := &frozenInode{in: in, committed: in.committed, unloaded: in.unloaded,
+		rec: record{attr: in.attr, label: in.label, xattrs: in.xattrs, target: in.target}}
+	switch {
+	case in.isDir():
+		f.rec.root = in.base
+	case in.isRegular() && !in.unloaded:
+		for i := range in.ext {
+			in.ext[i].src.frozen = true
+		}
+		f.ext = in.ext
+		in.extShared = true
+	case in.isRegular():
+		f.rec.body, f.rec.root = bodyTree, in.tree
+		f.rec.alloc = in.attr.Blocks * 512
+	}
+	return f
+}
+
+// thaw puts the changes of a commit that failed back, under those made since. Blobs that
+// were sealed and stored stay: the next commit need not write them again.
+func (t *Tree) thaw(j *job, stored bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.oldest = j.oldest
+	if stored {
+		t.dirty -= j.dirty
+		t.signalRoom()
+	}
+	t.thawDir(j.root, stored)
+	for ino, in := range t.linkFrozen {
+		if _, ok := t.links[ino]; !ok {
+			put(&t.links, ino, in)
+		}
+		release(in)
+	}
+	t.linkFrozen = nil
+	for _, f := range j.links {
+		if f != nil && stored {
+			t.adopt(f)
+		}
+	}
+	for _, b := range j.dead { // whose inodes may be gone: a nameless one carries it on
+		in := &inode{orphan: true, committed: b}
+		t.orphans[in] = struct{}{}
+	}
+}
+
+func (t *Tree) thawDir(f *frozenInode, stored bool) {
+	d := f.in
+	for name, in := range d.frozen {
+		if _, ok := d.over[name]; !ok {
+			put(&d.over, name, in)
+		}
+		release(in)
+	}
+	d.frozen = nil
+	for _, c := range f.names {
+		switch {
+		case c == nil || c.linked:
+		case c.names != nil:
+			t.thawDir(c, stored)
+		case stored:
+			t.adopt(c)
+		}
+	}
+}
+
+func release(in *inode) {
+	if in != nil {
+		in.holders--
+	}
+}
+
+// adopt replaces bytes in memory by the blobs that they were sealed into.
+func (t *Tree) adopt(f *frozenInode) {
+	in := f.in
+	if f.newExt == nil || in.unloaded {
+		return
+	}
+	in.own()
+	var out extents
+	changed := false
+	for _, e := range in.ext {
+		if e.src.data == nil || !e.src.frozen {
+			out = append(out, e)
+			continue
+		}
+		for _, o := range f.ext.slice(e.off, e.end()) {
+			if o.src != e.src || o.at != e.at+uint32(o.off-e.off) {
+				continue
+			}
+			// The same bytes stood here at the freeze: take what was made of them.
+			if o.off > e.off {
+				head := e
+				head.len = uint32(o.off - e.off)
+				out = append(out, head)
+			}
+			out = append(out, f.newExt.slice(o.off, o.end())...)
+			cut := uint32(o.end() - e.off)
+			e.off, e.at, e.len = e.off+uint64(cut), e.at+cut, e.len-cut
+			changed = true
+		}
+		if e.len > 0 {
+			out = append(out, e)
+		}
+	}
+	if changed {
+		in.ext = out.join()
+	}
+}
+
+// install makes the result of a commit the tree's committed state.
+func (t *Tree) install(j *job, top vaultTop) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.installDir(j.root)
+	for ino, f := range j.links {
+		if f != nil {
+			t.installFile(f)
+		}
+		in := t.linkFrozen[ino]
+		release(in)
+		if in != nil {
+			defer t.evict(in)
+		}
+	}
+	t.linkFrozen = nil
+	t.top = top
+	t.dirty -= j.dirty
+	t.pendingOps -= j.ops
+	t.pendingBytes -= j.bytes
+	t.signalRoom()
+}
+
+// signalRoom wakes writers that wait for memory.
+func (t *Tree) signalRoom() {
+	close(t.dirtyDone)
+	t.dirtyDone = make(chan struct{})
+}
+
+func (t *Tree) installDir(f *frozenInode) {
+	d := f.in
+	d.base = f.rec.root
+	if d.orphan {
+		d.committed = committedBody{dir: true, tree: d.base}
+		if !d.base.IsZero() {
+			t.orphans[d] = struct{}{}
+		}
+	}
+	gone := d.frozen
+	d.frozen = nil
+	for _, c := range f.names {
+		switch {
+		case c == nil || c.linked:
+		case c.names != nil:
+			t.installDir(c)
+		default:
+			t.installFile(c)
+		}
+	}
+	for _, in := range gone {
+		release(in)
+		if in != nil {
+			t.evict(in)
+		}
+	}
+}
+
+func (t *Tree) installFile(f *frozenInode) {
+	in := f.in
+	if !in.isRegular() || f.unloaded {
+		return
+	}
+	t.adopt(f)
+	in.committed = f.newBody
+	if in.orphan && !in.committed.isZero() {
+		t.orphans[in] = struct{}{}
+	}
+}
+
+// openBlobs are the blobs of inodes without names that are still in use.
+func (t *Tree) openBlobs() map[CID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := map[CID]bool{}
+	for in := range t.orphans {
+		if in.refs == 0 {
+			continue
+		}
+		for _, s := range in.ext.blobs() {
+			out[s.ptr.CID] = true
+		}
+		if in.unloaded {
+			out[in.tree.CID] = true
+		}
+	}
+	return out
+}

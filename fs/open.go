@@ -1,0 +1,308 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/journal"
+)
+
+// Create makes a new vault with an empty root directory, links its first commit, and
+// returns its id. cfg.Vault is not used.
+func Create(ctx context.Context, cfg Config) (string, error) {
+	cfg.fill()
+	state, err := openState(cfg.StateDir)
+	if err != nil {
+		return "", err
+	}
+	if a := state.get().Accepted; a.Sequence != 0 {
+		return "", fmt.Errorf("%s holds the state of a vault: %w", cfg.StateDir, ErrExist)
+	}
+	recipients, err := cfg.Identity.Recipients(ctx)
+	if err != nil {
+		return "", fmt.Errorf("keys to wrap the vault key for: %w", err)
+	}
+	keys := &vaultKeys{id: crypt.NewVaultID(), epoch: 1, key: crypt.NewKey()}
+	ring, err := crypt.WrapKey(keys.id, keys.epoch, keys.key, recipients)
+	if err != nil {
+		return "", err
+	}
+	keys.keyring = ring.Encode()
+	keys.keyringCID = crypt.Sum(crypt.Raw, keys.keyring)
+
+	now := cfg.Now().UnixNano()
+	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
+	w := &commitWriter{t: t, ctx: ctx, blocks: map[CID][]byte{}}
+	if w.seq, err = state.nextSequence(0); err != nil {
+		return "", err
+	}
+	top := vaultTop{root: &record{attr: Attr{Ino: RootIno, Mode: ModeDir | 0o755, Nlink: 2,
+		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Atime: now, Mtime: now, Ctime: now, Btime: now},
+		label: crypt.NewLabel()}}
+	for i := range top.labels {
+		top.labels[i] = crypt.NewLabel()
+	}
+	if err := w.put(emptyDir); err != nil {
+		return "", err
+	}
+	if err := w.top(&top); err != nil {
+		return "", err
+	}
+	head := &crypt.Head{DID: cfg.Identity.DID(), Vault: keys.id, Epoch: keys.epoch, Sequence: w.seq,
+		Root: top.pointer, Keyring: keys.keyringCID, Device: cfg.Identity.Device(), Time: now}
+	if _, err := linkHead(ctx, cfg, keys, state, head, w, nil); err != nil {
+		return "", err
+	}
+	return keys.id.String(), nil
+}
+
+// Open opens a vault at its newest commit and replays the journal. A store that shows an
+// older state than this device has accepted, or another one of the same number, is opened
+// read-only, with an alert.
+func Open(ctx context.Context, cfg Config) (*Tree, error) {
+	cfg.fill()
+	state, err := openState(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{cfg: cfg, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit),
+		space: &space{dir: cfg.JournalDir}, inodes: map[Ino]*inode{}, orphans: map[*inode]struct{}{},
+		epoch: 1, dirtyDone: make(chan struct{})}
+	l, err := t.newestHead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.load(ctx, l); err != nil {
+		return nil, err
+	}
+	if cfg.ReadOnly && t.readOnly == nil {
+		t.readOnly = errors.New("mounted read-only")
+	}
+	t.commits = newCommitter(t)
+	if t.readOnly == nil {
+		if err := t.openJournal(ctx, l); err != nil {
+			return nil, err
+		}
+		err := state.update(func(s *localState) {
+			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
+				Commit: l.commit.String(), Keyring: l.keys.keyring}
+			s.Reserved = max(s.Reserved, l.head.Sequence)
+		})
+		if err != nil {
+			t.journal.Abandon()
+			return nil, err
+		}
+		t.attempted = max(t.top.sequence, state.get().Reserved)
+	}
+	go t.commits.run()
+	t.mu.Lock()
+	if t.pendingOps > 0 {
+		t.commits.wake()
+	}
+	t.mu.Unlock()
+	return t, nil
+}
+
+// newestHead finds the newest commit that verifies, and holds it against what this
+// device has accepted before.
+func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
+	cfg := &t.cfg
+	accepted := t.state.get().Accepted
+	names, err := cfg.Store.Commits(ctx, cfg.Vault)
+	if err != nil {
+		return nil, fmt.Errorf("listing the commits of vault %s: %w", cfg.Vault, err)
+	}
+	var best *loadedHead
+	var firstErr error
+	for _, n := range slices.Backward(names) {
+		l, err := loadHead(ctx, cfg, n)
+		if err == nil {
+			best = l
+			break
+		}
+		if errors.Is(err, ErrUnavailable) || errors.Is(err, crypt.ErrNotRecipient) || ctx.Err() != nil {
+			return nil, err
+		}
+		t.alert(err.Error())
+		if firstErr == nil {
+			firstErr = err
+		}
+	}
+	if accepted.Sequence > 0 && (best == nil || best.head.Sequence < accepted.Sequence) {
+		if l := t.relink(ctx, accepted); l != nil {
+			return l, nil
+		}
+	}
+	switch {
+	case best == nil && firstErr != nil:
+		return nil, firstErr
+	case best == nil && accepted.Sequence > 0:
+		return nil, fmt.Errorf("commit %d was linked and the store shows none: %w: %w", accepted.Sequence, ErrRollback, ErrIntegrity)
+	case best == nil:
+		return nil, fmt.Errorf("vault %s has no commit in the store: %w", cfg.Vault, ErrNotFound)
+	case best.head.Sequence < accepted.Sequence:
+		t.readOnly = fmt.Errorf("%w: the newest commit it shows is %d, this device has accepted %d",
+			ErrRollback, best.head.Sequence, accepted.Sequence)
+		t.alert(t.readOnly.Error())
+	case best.head.Sequence == accepted.Sequence && best.cid.String() != accepted.Head:
+		t.readOnly = fmt.Errorf("%w: commit %d is %s, this device has accepted %s",
+			ErrFork, best.head.Sequence, best.cid, accepted.Head)
+		t.alert(t.readOnly.Error())
+	}
+	return best, nil
+}
+
+// relink links the accepted commit again if the store has lost its name only, as a node
+// may whose root did not survive a power cut. nil if it cannot.
+func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
+	commit, err := crypt.ParseCID(a.Commit)
+	if err != nil {
+		return nil
+	}
+	name := CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}
+	l, err := loadCommit(ctx, &t.cfg, name, commit)
+	if err != nil || l.cid.String() != a.Head {
+		return nil
+	}
+	if err := t.cfg.Store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID}); err != nil {
+		t.cfg.Log.Warn("linking the last commit again", "error", err)
+		return nil
+	}
+	t.cfg.Log.Warn("the store had lost the name of the last commit; it is linked again", "sequence", a.Sequence)
+	return l
+}
+
+// load makes the tree's top out of a verified head.
+func (t *Tree) load(ctx context.Context, l *loadedHead) error {
+	sealed, err := t.reader.fetch(ctx, l.head.Root.CID)
+	if err != nil {
+		return fmt.Errorf("the vault's page: %w", err)
+	}
+	plain, err := crypt.OpenPage(crypt.PageVault, l.head.Root.Pointer, sealed)
+	if err != nil {
+		return fmt.Errorf("the vault's page: %w: %w", ErrIntegrity, err)
+	}
+	top, err := decodeTop(plain)
+	if err != nil {
+		return fmt.Errorf("the vault's page: %w: %w", ErrIntegrity, err)
+	}
+	i := l.info()
+	top.commitInfo = commitInfo{sequence: i.Sequence, device: i.Device, head: l.cid, commit: l.commit, time: i.Time, pointer: l.head.Root}
+	t.top, t.vault = *top, l.keys
+	t.root = inodeOf(top.root)
+	t.root.refs = 1
+	t.inodes[RootIno] = t.root
+	t.files, t.bytes = top.files, top.bytes
+	return nil
+}
+
+// openJournal opens the journal and replays what the head does not contain.
+func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
+	key := t.vault.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
+	j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key})
+	if err != nil {
+		return journalError(err)
+	}
+	after, found := uint64(0), false
+	for _, p := range l.head.Journals {
+		if p.Journal == j.ID() {
+			after, found = p.Position, true
+		}
+	}
+	if !found && len(l.head.Journals) > 0 && j.Last() > 0 {
+		// These changes were made on top of another line of commits. They are kept
+		// for rescue, and not mixed with this one.
+		j.Abandon()
+		aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
+		if err := os.Rename(t.cfg.JournalDir, aside); err != nil {
+			return fmt.Errorf("setting a foreign journal aside: %w", err)
+		}
+		t.alert("changes that belong to another state of this vault were set aside in " + aside)
+		if j, err = journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key}); err != nil {
+			return journalError(err)
+		}
+	}
+	t.journal = j
+	if err := t.replayJournal(ctx, after); err != nil {
+		j.Abandon()
+		return err
+	}
+	return nil
+}
+
+func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
+	t.replay = true
+	n, bytes := 0, int64(0)
+	err := t.journal.Replay(after, func(number uint64, b []byte) error {
+		o, err := decodeOp(b)
+		if err == nil {
+			err = t.do(ctx, func() error { return t.apply(o) })
+		}
+		if err != nil {
+			return fmt.Errorf("replaying record %d: %w", number, err)
+		}
+		n++
+		bytes += int64(len(b))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.replay = false
+	t.pendingOps, t.pendingBytes = n, bytes
+	if n > 0 {
+		t.oldest = t.cfg.Now()
+		t.cfg.Log.Info("replayed the journal", "changes", n, "bytes", bytes)
+	}
+	for in := range t.orphans {
+		t.evict(in)
+	}
+	return nil
+}
+
+// Close commits what is pending, as far as ctx gives time, and closes the tree. What was
+// not committed stays in the journal. A second call does nothing.
+func (t *Tree) Close(ctx context.Context) error {
+	if t.isClosed() {
+		return nil
+	}
+	var err error
+	if t.journal != nil {
+		err = t.Sync(ctx, DurabilityIPFS)
+	}
+	return errors.Join(err, t.shut(func(j *journal.Journal) error { return j.Close() }))
+}
+
+// Abort closes the tree without waiting for the store or the disk. The journal keeps
+// what was not committed.
+func (t *Tree) Abort() {
+	_ = t.shut(func(j *journal.Journal) error { j.Abandon(); return nil })
+}
+
+func (t *Tree) isClosed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closed
+}
+
+func (t *Tree) shut(end func(*journal.Journal) error) error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	t.mu.Unlock()
+	t.commits.close()
+	if t.journal == nil {
+		return nil
+	}
+	return end(t.journal)
+}

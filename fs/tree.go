@@ -1,0 +1,446 @@
+package fs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/journal"
+)
+
+// Config is what a Tree is opened with.
+type Config struct {
+	Store    Store
+	Identity Identity
+	Vault    string // 32 hex digits
+	// StateDir and JournalDir are directories of mode 0700 for this vault on this machine.
+	StateDir, JournalDir string
+	ReadOnly             bool
+	Durability           Durability    // what Fsync waits for; local if empty
+	Deadline             time.Duration // longest wait for the store; 30 s if 0
+	MemoryLimit          int64         // bytes for caches and for writes not sealed yet; 256 MiB if 0
+	Log                  *slog.Logger
+	Now                  Clock
+}
+
+const (
+	defaultDeadline = 30 * time.Second
+	defaultMemory   = 256 << 20
+)
+
+func (c *Config) fill() {
+	if c.Durability == "" {
+		c.Durability = DurabilityLocal
+	}
+	if c.Deadline == 0 {
+		c.Deadline = defaultDeadline
+	}
+	if c.MemoryLimit == 0 {
+		c.MemoryLimit = defaultMemory
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+// Tree is an open vault. Its methods may be called from many goroutines.
+type Tree struct {
+	cfg     Config
+	reader  *reader
+	journal *journal.Journal // nil on a read-only tree
+	state   *stateFile
+	vault   *vaultKeys
+	space   *space
+	commits *committer // nil on a read-only tree
+
+	mu        sync.Mutex // guards all below, and every inode
+	inodes    map[Ino]*inode
+	root      *inode
+	held      *heldPages // pages that the running operation has seen
+	group     uint64     // upper 40 bits of new inode numbers
+	counter   uint64     // lower 24 bits
+	attempted uint64     // highest sequence that may have been signed; the committer's own
+	replay    bool       // the journal is being replayed: nothing is logged
+	epoch     uint64     // counts freezes, from 1
+
+	top        vaultTop            // of the newest commit
+	links      map[Ino]*inode      // inodes with several names, changed since the freeze; nil if gone
+	linkFrozen map[Ino]*inode      // what the running commit writes of them
+	orphans    map[*inode]struct{} // without names, with committed content or references
+	files      uint64              // inodes in the tree
+	bytes      uint64              // logical bytes of all files
+
+	pendingOps   int   // changes since the last commit that is linked
+	pendingBytes int64 // journal bytes of them
+	oldest       time.Time
+	dirty        int64         // bytes of files in memory only, and in the journal
+	dirtyDone    chan struct{} // closed and made anew when dirty falls
+	readOnly     error         // why, or nil
+	alerts       []string
+	closed       bool
+}
+
+// missing is how code under Tree.mu says that it needs a page from the store.
+type missing struct {
+	kind crypt.PageKind
+	ptr  crypt.PagePointer
+}
+
+func (m *missing) Error() string { return "page " + m.ptr.CID.String() + " is not in memory" }
+
+// do runs fn with the lock held. If fn needs a page that is not in memory, do gives up
+// the lock, fetches the page and runs fn again: so fn must not change anything before it
+// has seen all the pages that it needs.
+func (t *Tree) do(ctx context.Context, fn func() error) error {
+	var held heldPages
+	for {
+		t.mu.Lock()
+		if t.closed {
+			t.mu.Unlock()
+			return fmt.Errorf("the drive is closed: %w", ErrStale)
+		}
+		t.held = &held
+		err := fn()
+		t.held = nil
+		t.mu.Unlock()
+		var m *missing
+		if err == nil || !errors.As(err, &m) {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+		p, err := t.reader.page(wait, m.kind, &m.ptr)
+		cancel()
+		if err != nil {
+			t.noteError(err)
+			return deadlineError(ctx, err)
+		}
+		held.add(m.ptr.CID, p)
+	}
+}
+
+// heldPages keeps what an operation has seen in memory until it ends: a page that its
+// check found must still be there when the change is applied.
+type heldPages struct{ m map[CID]*page }
+
+func (h *heldPages) add(cid CID, p *page) {
+	if h.m == nil {
+		h.m = map[CID]*page{}
+	}
+	h.m[cid] = p
+}
+
+// deadlineError tells a deadline of ours from one of the caller's.
+func deadlineError(ctx context.Context, err error) error {
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// memoryPage is the pageSource of code under the lock.
+func (t *Tree) memoryPage(kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
+	if t.held != nil {
+		if p, ok := t.held.m[ptr.CID]; ok {
+			return p, nil
+		}
+	}
+	if p, ok := t.reader.pages.peek(ptr.CID); ok && p.kind == kind {
+		if t.held != nil {
+			t.held.add(ptr.CID, p)
+		}
+		return p, nil
+	}
+	return nil, &missing{kind, *ptr}
+}
+
+func (t *Tree) btree(kind crypt.PageKind, root crypt.PagePointer) *btree {
+	return &btree{kind: kind, root: root, get: t.memoryPage}
+}
+
+// get returns a loaded inode. The kernel only speaks of inodes that it looked up.
+func (t *Tree) get(ino Ino) (*inode, error) {
+	if in, ok := t.inodes[ino]; ok {
+		return in, nil
+	}
+	return nil, fmt.Errorf("inode %d: %w", ino, ErrStale)
+}
+
+func (t *Tree) getDir(ino Ino) (*inode, error) {
+	in, err := t.get(ino)
+	if err == nil && !in.isDir() {
+		err = ErrNotDir
+	}
+	return in, err
+}
+
+// child returns the inode that a name in dir stands for, loading it if need be.
+func (t *Tree) child(dir *inode, name string) (*inode, error) {
+	if in, ok := dir.over[name]; ok {
+		return orNotFound(in)
+	}
+	if in, ok := dir.frozen[name]; ok {
+		return orNotFound(in)
+	}
+	b, ok, err := t.btree(crypt.PageDirectory, dir.base).lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, ErrNotFound
+	}
+	r, err := decodeRecord(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	if in, ok := t.inodes[r.attr.Ino]; ok {
+		return in, nil
+	}
+	if r.body == bodyLinked {
+		return t.linkedInode(r.attr.Ino)
+	}
+	in := inodeOf(r)
+	in.parent, in.name = dir, name
+	dir.kids++
+	t.inodes[r.attr.Ino] = in
+	return in, nil
+}
+
+func orNotFound(in *inode) (*inode, error) {
+	if in == nil {
+		return nil, ErrNotFound
+	}
+	return in, nil
+}
+
+// linkedInode returns an inode of the inode table.
+func (t *Tree) linkedInode(ino Ino) (*inode, error) {
+	if in, ok := t.inodes[ino]; ok {
+		return in, nil
+	}
+	b, ok, err := t.btree(crypt.PageInodes, t.top.inodes).lookup(inoKey(ino))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("inode %d is in no table: %w", ino, ErrIntegrity)
+	}
+	r, err := decodeRecord(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	in := inodeOf(r)
+	in.linked = true
+	t.inodes[ino] = in
+	return in, nil
+}
+
+func inoKey(ino Ino) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(ino))
+	return string(b[:])
+}
+
+// newIno draws the next inode number.
+func (t *Tree) newIno() Ino {
+	if t.counter == 0 || t.counter >= 1<<24 {
+		var b [8]byte
+		rand.Read(b[3:])
+		t.group, t.counter = binary.BigEndian.Uint64(b[:]), 1
+		if t.group == 0 { // numbers of group 0 are the root's
+			t.group = 1
+		}
+	}
+	n := Ino(t.group<<24 | t.counter)
+	t.counter++
+	return n
+}
+
+// mark notes that an inode changed: its parent's overlay gets it, and so up to the root.
+func (t *Tree) mark(in *inode) {
+	for in != t.root && in.marked != t.epoch && !in.orphan {
+		in.marked = t.epoch
+		if in.linked {
+			put(&t.links, in.attr.Ino, in)
+			return
+		}
+		put(&in.parent.over, in.name, in)
+		in = in.parent
+	}
+}
+
+// put sets a name of an overlay and counts who holds the inode.
+func put[K comparable](m *map[K]*inode, k K, in *inode) {
+	if *m == nil {
+		*m = map[K]*inode{}
+	}
+	old := (*m)[k]
+	if in != nil {
+		in.holders++
+	}
+	if old != nil {
+		old.holders--
+	}
+	(*m)[k] = in
+}
+
+// setName makes a name of dir stand for in, or for nothing.
+func (t *Tree) setName(dir *inode, name string, in *inode) {
+	put(&dir.over, name, in)
+	t.mark(dir)
+}
+
+// evict drops a clean inode that nobody refers to, and then perhaps its parent.
+func (t *Tree) evict(in *inode) {
+	for in != nil && in != t.root && in.refs == 0 && in.kids == 0 && in.holders == 0 && !t.replay {
+		if in.orphan {
+			if in.committed.isZero() {
+				delete(t.orphans, in)
+				delete(t.inodes, in.attr.Ino)
+			}
+			return
+		}
+		delete(t.inodes, in.attr.Ino)
+		p := in.parent
+		if p != nil {
+			p.kids--
+		}
+		in = p
+	}
+}
+
+func (b *committedBody) isZero() bool { return len(b.ext) == 0 && b.tree.IsZero() }
+
+// Forget drops n references of the kernel.
+func (t *Tree) Forget(ino Ino, n uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in, ok := t.inodes[ino]
+	if !ok {
+		return
+	}
+	in.refs -= min(n, in.refs)
+	t.evict(in)
+}
+
+// noteError raises an alert for what the user must know.
+func (t *Tree) noteError(err error) {
+	if !errors.Is(err, ErrIntegrity) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.alert(err.Error())
+}
+
+const maxAlerts = 32
+
+// alert adds a line for status, once.
+func (t *Tree) alert(text string) {
+	for _, a := range t.alerts {
+		if a == text {
+			return
+		}
+	}
+	t.cfg.Log.Error("alert", "what", text)
+	if len(t.alerts) < maxAlerts {
+		t.alerts = append(t.alerts, text)
+	}
+}
+
+// writable reports why the tree cannot be changed, or nil.
+func (t *Tree) writable() error {
+	if t.readOnly != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, t.readOnly)
+	}
+	return nil
+}
+
+// change checks, journals and applies an op. check sees the tree and may fill in the op;
+// nothing changes unless it returns nil. after, if given, sees the changed tree.
+func (t *Tree) change(ctx context.Context, o *op, check func() error, after ...func()) error {
+	o.time = t.cfg.Now().UnixNano()
+	return t.do(ctx, func() error {
+		if err := t.writable(); err != nil {
+			return err
+		}
+		if err := check(); err != nil {
+			return err
+		}
+		// What has no name dies with the process: its changes need no record.
+		if in := t.inodes[o.ino]; in == nil || !in.orphan {
+			if err := t.log(o); err != nil {
+				return err
+			}
+		}
+		if err := t.apply(o); err != nil {
+			return err
+		}
+		for _, f := range after {
+			f()
+		}
+		return nil
+	})
+}
+
+// log appends an op to the journal, after records that say where its inodes are found.
+func (t *Tree) log(o *op) error {
+	if err := t.space.admit(int64(len(o.data)), o.kind); err != nil {
+		return err
+	}
+	for _, ino := range [...]Ino{o.ino, o.parent, o.parent2, o.ino2} {
+		if err := t.locate(ino); err != nil {
+			return err
+		}
+	}
+	var buf [512]byte
+	h := o.header(buf[:0])
+	return t.append(h, o.data)
+}
+
+func (t *Tree) append(parts ...[]byte) error {
+	if _, err := t.journal.Append(parts...); err != nil {
+		return journalError(err)
+	}
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	if t.pendingOps == 0 {
+		t.oldest = t.cfg.Now()
+		t.commits.wake()
+	}
+	t.pendingOps++
+	t.pendingBytes += int64(n)
+	return nil
+}
+
+// locate writes, once an epoch, how to find an inode, its parents first: a replay that
+// begins at the last freeze has no other way to an inode by number.
+func (t *Tree) locate(ino Ino) error {
+	in := t.inodes[ino]
+	if in == nil || in == t.root || in.located == t.epoch || in.orphan {
+		return nil
+	}
+	o := op{kind: opLocate, ino: ino}
+	if !in.linked {
+		if err := t.locate(in.parent.attr.Ino); err != nil {
+			return err
+		}
+		o.parent, o.name = in.parent.attr.Ino, in.name
+	}
+	var buf [512]byte
+	if err := t.append(o.header(buf[:0])); err != nil {
+		return err
+	}
+	in.located = t.epoch
+	return nil
+}

@@ -1,0 +1,161 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// vaultKeys is what opens a vault: the key of its epoch and the keyring that holds it.
+type vaultKeys struct {
+	id         crypt.VaultID
+	epoch      uint64
+	key        crypt.Key
+	keyring    []byte
+	keyringCID CID
+}
+
+// commitInfo names a commit that is linked.
+type commitInfo struct {
+	sequence uint64
+	device   string
+	head     CID
+	commit   CID
+	time     time.Time
+	pointer  crypt.PagePointer // of the vault page
+}
+
+// HeadInfo is what a verified head tells.
+type HeadInfo struct {
+	Device   string
+	Sequence uint64
+	Commit   CID
+	Time     time.Time
+}
+
+// Found is a vault that the identity can open.
+type Found struct {
+	Vault string
+	Head  HeadInfo
+}
+
+// unwrap opens a stored keyring.
+func unwrap(ctx context.Context, id Identity, ring []byte) (*vaultKeys, error) {
+	k, err := crypt.DecodeKeyring(ring)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	key, err := k.Unwrap(ctx, id.OpenWrapped)
+	if err != nil {
+		return nil, err
+	}
+	return &vaultKeys{id: k.Vault, epoch: k.Epoch, key: key, keyring: ring, keyringCID: crypt.Sum(crypt.Raw, ring)}, nil
+}
+
+// loadedHead is a head that verified, with where it was found.
+type loadedHead struct {
+	name   CommitName
+	commit CID
+	cid    CID
+	head   *crypt.Head
+	keys   *vaultKeys
+}
+
+// loadHead fetches and verifies the head of a commit.
+func loadHead(ctx context.Context, cfg *Config, name CommitName) (*loadedHead, error) {
+	commit, err := cfg.Store.Resolve(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return loadCommit(ctx, cfg, name, commit)
+}
+
+func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (*loadedHead, error) {
+	b, err := cfg.Store.Get(ctx, commit)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", commit, err)
+	}
+	links, err := decodeLinks(b)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	part := func(name string) (CID, []byte, error) {
+		for _, l := range links {
+			if l.Name == name {
+				b, err := cfg.Store.Get(ctx, l.CID)
+				if err != nil {
+					err = fmt.Errorf("%s of commit %s, block %s: %w", name, commit, l.CID, err)
+				}
+				return l.CID, b, err
+			}
+		}
+		return CID{}, nil, fmt.Errorf("commit %s has no %s: %w", commit, name, ErrIntegrity)
+	}
+	ringCID, ring, err := part("keyring")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := unwrap(ctx, cfg.Identity, ring)
+	if err != nil {
+		return nil, fmt.Errorf("keyring of commit %s: %w", commit, err)
+	}
+	headCID, sealed, err := part("head")
+	if err != nil {
+		return nil, err
+	}
+	h, err := crypt.OpenHead(ctx, sealed, keys.key, cfg.Identity.Verify)
+	if err != nil {
+		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	switch {
+	case h.Keyring != ringCID || h.Vault != keys.id || h.Epoch != keys.epoch:
+		err = errors.New("another vault's keyring stands beside the head")
+	case h.DID != cfg.Identity.DID():
+		err = fmt.Errorf("the head belongs to %s", h.DID)
+	case h.Vault.String() != name.Vault || h.Device != name.Device || h.Sequence != name.Sequence:
+		err = fmt.Errorf("the head is %s's number %d", h.Device, h.Sequence)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commit %s at %s: %w: %w", commit, name.Path(), ErrIntegrity, err)
+	}
+	return &loadedHead{name: name, commit: commit, cid: headCID, head: h, keys: keys}, nil
+}
+
+func (l *loadedHead) info() HeadInfo {
+	return HeadInfo{Device: l.head.Device, Sequence: l.head.Sequence, Commit: l.commit, Time: time.Unix(0, l.head.Time)}
+}
+
+// Discover lists the vaults in a store that an identity can open: all that a restore from
+// the recovery phrase has to go by.
+func Discover(ctx context.Context, store Store, id Identity) ([]Found, error) {
+	names, err := store.Commits(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("listing the store's vaults: %w", err)
+	}
+	cfg := &Config{Store: store, Identity: id}
+	var out []Found
+	done := map[string]bool{}
+	var last error
+	for _, n := range slices.Backward(names) {
+		if done[n.Vault] {
+			continue
+		}
+		l, err := loadHead(ctx, cfg, n)
+		if err != nil {
+			if !errors.Is(err, crypt.ErrNotRecipient) {
+				last = err
+			}
+			continue
+		}
+		done[n.Vault] = true
+		out = append(out, Found{Vault: n.Vault, Head: l.info()})
+	}
+	if len(out) == 0 && last != nil {
+		return nil, last
+	}
+	return out, nil
+}
