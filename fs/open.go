@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -214,7 +215,11 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			after, found = p.Position, true
 		}
 	}
-	if !found && len(l.head.Journals) > 0 && j.Last() > 0 {
+	id := hex.EncodeToString(idOf(j))
+	if s := t.state.get(); s.Journal == id && s.Base == l.cid.String() {
+		found = true
+	}
+	if !found && j.Last() > 0 {
 		// These changes were made on top of another line of commits. They are kept
 		// for rescue, and not mixed with this one.
 		j.Abandon()
@@ -227,12 +232,26 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return journalError(err)
 		}
 	}
+	if !found {
+		err := t.state.update(func(s *localState) {
+			s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
+		})
+		if err != nil {
+			j.Abandon()
+			return err
+		}
+	}
 	t.journal = j
 	if err := t.replayJournal(ctx, after); err != nil {
 		j.Abandon()
 		return err
 	}
 	return nil
+}
+
+func idOf(j *journal.Journal) []byte {
+	id := j.ID()
+	return id[:]
 }
 
 func (t *Tree) replayJournal(ctx context.Context, after uint64) error {

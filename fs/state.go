@@ -17,6 +17,10 @@ type localState struct {
 	// Reserved is the highest sequence this device may have signed: it signs only
 	// above. Sequences are reserved many at a time; gaps are legal.
 	Reserved uint64 `json:"reserved"`
+	// Journal is the journal that this device writes, and Base the head on top of which
+	// it was begun, until a head of this device speaks of it.
+	Journal string `json:"journal,omitempty"`
+	Base    string `json:"base,omitempty"`
 }
 
 type acceptedHead struct {

@@ -139,3 +139,12 @@ func (r *paddedReader) Read(b []byte) (int, error) {
 	}
 	return n + z, nil
 }
+
+// SealedBlobSize is the number of bytes that a blob of n bytes takes when stored.
+func SealedBlobSize(n int) uint64 {
+	size, err := sio.EncryptedSize(uint64(Padme(n)))
+	if err != nil {
+		return 0 // only beyond 2^48 bytes
+	}
+	return size
+}
