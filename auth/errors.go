@@ -1,0 +1,48 @@
+package auth
+
+import "errors"
+
+// The meanings an operation of this package can fail with. They are wrapped with %w;
+// the command line maps them to exit codes in one table.
+var (
+	// ErrNoIdentity: the keystore directory holds no identity yet.
+	ErrNoIdentity = errors.New("no identity here")
+	// ErrExist: the keystore directory already holds an identity.
+	ErrExist = errors.New("an identity already exists here")
+	// ErrInvalid: an argument is not acceptable.
+	ErrInvalid = errors.New("invalid argument")
+
+	// ErrPassphrase: no slot of the keystore opens with this passphrase.
+	ErrPassphrase = errors.New("wrong passphrase")
+	// ErrKeystore: the keystore is damaged, or of a format this version does not know.
+	ErrKeystore = errors.New("keystore is damaged")
+	// ErrPhrase: the words are not a recovery phrase, or not this identity's.
+	ErrPhrase = errors.New("not a valid recovery phrase")
+	// ErrConfirmed: the phrase was confirmed, so the keystore does not hold it any more.
+	ErrConfirmed = errors.New("the recovery phrase was confirmed and is no longer kept")
+	// ErrLockedMemory: the system grants no locked memory for keys.
+	ErrLockedMemory = errors.New("no locked memory for keys")
+
+	// ErrRefused: the DID document or the answer to a challenge does not admit this login.
+	ErrRefused = errors.New("login refused")
+	// ErrRollback: a DID document is older than, or contradicts, the newest one seen.
+	ErrRollback = errors.New("the DID document was rolled back")
+	// ErrUnavailable: something did not answer within its deadline; trying again may help.
+	ErrUnavailable = errors.New("unreachable")
+
+	// ErrPurpose: a message to sign does not begin with a purpose of this software.
+	ErrPurpose = errors.New("message without a purpose")
+	// ErrSignature: a signature does not verify, or is of no device of the document.
+	ErrSignature = errors.New("signature does not verify")
+	// ErrNotRecipient: a sealed message does not open with the keys at hand.
+	ErrNotRecipient = errors.New("not sealed to this identity")
+
+	// ErrNoSession: no agent answers, so nobody is logged in.
+	ErrNoSession = errors.New("not logged in")
+	// ErrClosed: the session has ended.
+	ErrClosed = errors.New("the session has ended")
+	// ErrHeld: the session cannot end while something, such as a mount, holds it.
+	ErrHeld = errors.New("the session is in use")
+	// ErrBusy: another agent serves this socket, or another process changes the keystore.
+	ErrBusy = errors.New("busy")
+)
