@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	bstore "github.com/ipfs/boxo/blockstore"
@@ -75,10 +75,8 @@ type Embedded struct {
 	linkSlot chan none // held by who changes MFS
 	info     fs.StoreInfo
 
-	mu      sync.Mutex
-	closed  bool
-	mended  bool           // some roots were lost and are not all linked again
-	running sync.WaitGroup // operations; those whose caller has given up, too
+	gate   gate
+	mended atomic.Bool // some roots were lost and are not all linked again
 }
 
 var _ fs.Store = (*Embedded)(nil)
@@ -101,7 +99,7 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	if err := os.MkdirAll(conf.RepoDir, 0o700); err != nil {
 		return nil, err
 	}
-	if e.lock, err = lockRepo(conf.RepoDir); err != nil {
+	if e.lock, err = lockDir(conf.RepoDir, "IPFS repo"); err != nil {
 		return nil, err
 	}
 	apiAddr := ""
@@ -112,19 +110,19 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	if err != nil {
 		return nil, err
 	}
-	e.mended, err = fileExists(mendedPath(conf.RepoDir))
-	if err == nil {
-		var now bool
-		now, err = mendRoot(ctx, r, conf.Log, func() error { return touch(mendedPath(conf.RepoDir)) })
-		e.mended = e.mended || now
-	}
+	before, err := fileExists(mendedPath(conf.RepoDir))
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
+	now, err := mendRoot(ctx, r, conf.Log, func() error { return touch(mendedPath(conf.RepoDir)) })
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	e.mended.Store(before || now)
 	if e.pending, err = openPending(pendingPath(conf.RepoDir)); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	e.pending.guard(e.mended)
+	e.pending.guard(before || now)
 	// The context of the node is not that of its start.
 	n, err := core.NewNode(context.WithoutCancel(ctx), &core.BuildCfg{
 		Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second,
@@ -173,47 +171,14 @@ func (e *Embedded) release() error {
 
 // Close implements fs.Store. It waits for operations under way, for a while.
 func (e *Embedded) Close() error {
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
+	first, idle := e.gate.close(e.conf.LinkTimeout)
+	if !first {
 		return nil
 	}
-	e.closed = true
-	e.mu.Unlock()
-	idle := make(chan none)
-	go func() {
-		e.running.Wait()
-		close(idle)
-	}()
-	timer := time.NewTimer(e.conf.LinkTimeout)
-	defer timer.Stop()
-	select {
-	case <-idle:
-	case <-timer.C:
+	if !idle {
 		e.conf.Log.Error("closing the IPFS node while an operation hangs")
 	}
 	return e.release()
-}
-
-// do runs an operation within a limit, unless the store is closed.
-func do[T any](ctx context.Context, e *Embedded, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
-	return within(ctx, limit, func(ctx context.Context) (T, error) {
-		var zero T
-		e.mu.Lock()
-		if e.closed {
-			e.mu.Unlock()
-			return zero, errClosed
-		}
-		e.running.Add(1)
-		e.mu.Unlock()
-		defer e.running.Done()
-		return f(ctx)
-	})
-}
-
-func (e *Embedded) doErr(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
-	_, err := do(ctx, e, limit, func(ctx context.Context) (none, error) { return none{}, f(ctx) })
-	return err
 }
 
 // Put implements fs.Store. The CIDs are taken as they are; Get verifies them.
@@ -234,7 +199,7 @@ func (e *Embedded) Put(ctx context.Context, bs []fs.Block) error {
 	if len(bs) == 0 {
 		return ctx.Err()
 	}
-	return e.doErr(ctx, e.conf.PutTimeout, func(ctx context.Context) error {
+	return doErr(ctx, &e.gate, e.conf.PutTimeout, func(ctx context.Context) error {
 		if err := e.pending.add(bs); err != nil {
 			return fmt.Errorf("record %d blocks: %w", len(bs), err)
 		}
@@ -247,7 +212,7 @@ func (e *Embedded) Put(ctx context.Context, bs []fs.Block) error {
 
 // Sync implements fs.Store. It writes out the file system of the repo.
 func (e *Embedded) Sync(ctx context.Context) error {
-	return e.doErr(ctx, e.conf.SyncTimeout, e.syncs.wait)
+	return doErr(ctx, &e.gate, e.conf.SyncTimeout, e.syncs.wait)
 }
 
 // Get implements fs.Store.
@@ -256,7 +221,7 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
+	return do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
 		b, err := e.blocks.Get(ctx, k)
 		if err != nil {
 			return nil, fmt.Errorf("block %s: %w", c, meaning(err))
@@ -275,7 +240,7 @@ func (e *Embedded) Has(ctx context.Context, c fs.CID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) (bool, error) {
+	return do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) (bool, error) {
 		size, err := e.size(ctx, k)
 		if errors.Is(err, datastore.ErrNotFound) {
 			return false, nil
@@ -292,7 +257,7 @@ func (e *Embedded) size(ctx context.Context, k cid.Cid) (int, error) {
 
 // Free implements fs.Store: the blocks are deleted.
 func (e *Embedded) Free(ctx context.Context, cids []fs.CID) error {
-	return e.doErr(ctx, e.conf.PutTimeout, func(ctx context.Context) error {
+	return doErr(ctx, &e.gate, e.conf.PutTimeout, func(ctx context.Context) error {
 		for _, c := range cids {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -314,7 +279,7 @@ func (e *Embedded) Free(ctx context.Context, cids []fs.CID) error {
 // this user.
 func (e *Embedded) Usage(ctx context.Context) (used, free uint64, err error) {
 	type usage struct{ used, free uint64 }
-	u, err := do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) (usage, error) {
+	u, err := do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) (usage, error) {
 		used, err := e.node.Repo.GetStorageUsage(ctx)
 		if err != nil {
 			return usage{}, err

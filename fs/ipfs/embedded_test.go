@@ -3,6 +3,7 @@ package ipfs
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,10 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/datastore/dshelp"
+	"github.com/ipfs/go-cid"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fstest"
@@ -92,7 +92,7 @@ func post(t *testing.T, socket, command string, args ...string) (status int, bod
 	must(t, err)
 	defer res.Body.Close()
 	var b strings.Builder
-	if _, err := copyAll(&b, res); err != nil {
+	if _, err := io.Copy(&b, res.Body); err != nil {
 		t.Fatal(err)
 	}
 	return res.StatusCode, b.String()
@@ -108,9 +108,15 @@ func repoGC(t *testing.T, socket string) {
 	}
 }
 
+// blockFile is where an ordinary Kubo repo keeps a block.
 func blockFile(t *testing.T, repo string, c fs.CID) string {
 	t.Helper()
-	k, err := kuboCID(c)
+	return blockFileOf(t, repo, c.String())
+}
+
+func blockFileOf(t *testing.T, repo, text string) string {
+	t.Helper()
+	k, err := cid.Decode(text)
 	must(t, err)
 	name := strings.TrimPrefix(dshelp.MultihashToDsKey(k.Hash()).String(), "/")
 	return filepath.Join(repo, blocksDir, name[len(name)-3:len(name)-1], name+".data")
@@ -151,6 +157,3 @@ func TestEmbedded(t *testing.T) {
 			flip(t, blockFile(t, filepath.Join(dirOf(s), "repo"), c))
 		}))
 }
-
-var _ = blockstore.BlockPrefix
-var _ = time.Second

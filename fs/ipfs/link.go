@@ -11,6 +11,7 @@ import (
 
 	bstore "github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/boxo/mfs"
 	"github.com/ipfs/go-datastore"
 
@@ -34,7 +35,7 @@ func (e *Embedded) Link(ctx context.Context, name fs.CommitName, dir fs.CID, cid
 	if dir.Codec != crypt.DagPB {
 		return fmt.Errorf("%s is no directory: %w", dir, fs.ErrInvalid)
 	}
-	err := e.doErr(ctx, e.conf.LinkTimeout, func(ctx context.Context) error {
+	err := doErr(ctx, &e.gate, e.conf.LinkTimeout, func(ctx context.Context) error {
 		return e.link(ctx, name, dir, append(slices.Clone(cids), dir))
 	})
 	if err != nil {
@@ -53,17 +54,9 @@ func (e *Embedded) link(ctx context.Context, name fs.CommitName, dir fs.CID, cid
 	if err != nil {
 		return err
 	}
-	nd, err := merkledag.DecodeProtobuf(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w: %w", dir, fs.ErrInvalid, err)
-	}
-	k, err := kuboCID(dir)
+	nd, err := decodeDir(dir, data)
 	if err != nil {
 		return err
-	}
-	nd.SetCidBuilder(k.Prefix())
-	if !nd.Cid().Equals(k) {
-		return fmt.Errorf("%s is not encoded canonically, MFS would change it: %w", dir, fs.ErrInvalid)
 	}
 	release, err := e.lockMFS(ctx)
 	if err != nil {
@@ -95,6 +88,30 @@ func (e *Embedded) link(ctx context.Context, name fs.CommitName, dir fs.CID, cid
 		e.conf.Log.Warn("cannot record that blocks are committed", "error", err)
 	}
 	return nil
+}
+
+// decodeDir reads the directory of a commit and makes sure that MFS would not write it
+// in another way, for it would then link another CID.
+func decodeDir(dir fs.CID, data []byte) (*merkledag.ProtoNode, error) {
+	nd, err := merkledag.DecodeProtobuf(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", dir, fs.ErrInvalid, err)
+	}
+	if f, err := unixfs.FSNodeFromBytes(nd.Data()); err != nil || !f.IsDir() {
+		return nil, fmt.Errorf("%s is no directory: %w", dir, fs.ErrInvalid)
+	}
+	k, err := kuboCID(dir)
+	if err != nil {
+		return nil, err
+	}
+	nd = nd.Copy().(*merkledag.ProtoNode) // encodes anew
+	if err := nd.SetCidBuilder(k.Prefix()); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", dir, fs.ErrInvalid, err)
+	}
+	if !nd.Cid().Equals(k) {
+		return nil, fmt.Errorf("%s is not in canonical dag-pb: %w", dir, fs.ErrInvalid)
+	}
+	return nd, nil
 }
 
 // present checks that a block lies in the node, with the size it was put with.
@@ -193,7 +210,7 @@ func (e *Embedded) Unlink(ctx context.Context, name fs.CommitName) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := e.doErr(ctx, e.conf.LinkTimeout, func(ctx context.Context) error {
+	err := doErr(ctx, &e.gate, e.conf.LinkTimeout, func(ctx context.Context) error {
 		return e.unlink(ctx, name)
 	})
 	if err != nil {
@@ -241,7 +258,7 @@ func (e *Embedded) full(err error) error {
 
 // Commits implements fs.Store.
 func (e *Embedded) Commits(ctx context.Context, vault string) ([]fs.CommitName, error) {
-	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) ([]fs.CommitName, error) {
+	return do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]fs.CommitName, error) {
 		root, ok, err := e.root(ctx)
 		if err != nil || !ok {
 			return nil, err
@@ -255,7 +272,7 @@ func (e *Embedded) Resolve(ctx context.Context, name fs.CommitName) (fs.CID, err
 	if err := checkName(name); err != nil {
 		return fs.CID{}, err
 	}
-	return do(ctx, e, e.conf.GetTimeout, func(ctx context.Context) (fs.CID, error) {
+	return do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) (fs.CID, error) {
 		return e.resolve(ctx, name)
 	})
 }
@@ -281,9 +298,7 @@ type Commit struct {
 // and that names of commits were lost with them. Until Relink the node's garbage
 // collection deletes nothing.
 func (e *Embedded) Recovered() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.mended
+	return e.mended.Load()
 }
 
 // Relink links the commits that the caller knows of, after Recovered. Those whose
@@ -307,9 +322,7 @@ func (e *Embedded) Relink(ctx context.Context, commits []Commit) error {
 	if err := os.Remove(mendedPath(e.conf.RepoDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return meaning(err)
 	}
-	e.mu.Lock()
-	e.mended = false
-	e.mu.Unlock()
+	e.mended.Store(false)
 	e.pending.guard(false)
 	return nil
 }

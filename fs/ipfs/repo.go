@@ -1,12 +1,13 @@
 package ipfs
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 
 	lockfile "github.com/ipfs/go-fs-lock"
 	"github.com/ipfs/kubo/config"
@@ -22,10 +23,10 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
-// lockRepo keeps other stores of ours off the directory, in this process too, where
-// Kubo's own lock would hand out the same repo twice. The kernel drops it with the
-// process. The returned file is the directory.
-func lockRepo(dir string) (*os.File, error) {
+// lockDir keeps other stores of ours off a directory, in this process too, where Kubo's
+// own lock would hand out the same repo twice. The kernel drops it with the process. The
+// returned file is the directory.
+func lockDir(dir, what string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
@@ -37,7 +38,7 @@ func lockRepo(dir string) (*os.File, error) {
 	var sys error
 	err = conn.Control(func(fd uintptr) { sys = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB) })
 	if err == nil && errors.Is(sys, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("the IPFS repo %s is in use by another daemon: %w", dir, fs.ErrBusy)
+		err = fmt.Errorf("the %s %s is in use by another daemon: %w", what, dir, fs.ErrBusy)
 	} else if err == nil {
 		err = os.NewSyscallError("flock", sys)
 	}
@@ -68,16 +69,20 @@ func openRepo(dir, apiAddr string, lock *os.File) (repo.Repo, error) {
 	if err := upgradeRepo(dir, lock); err != nil {
 		return nil, err
 	}
+	if err := settle(dir, apiAddr); err != nil {
+		return nil, fmt.Errorf("settings of the IPFS repo %s: %w", dir, err)
+	}
 	r, err := fsrepo.Open(dir)
 	if errors.As(err, new(lockfile.LockedError)) {
-		return nil, fmt.Errorf("the IPFS repo %s is in use by another IPFS node: %w", dir, fs.ErrBusy)
+		return nil, busyRepo(dir)
 	} else if err != nil {
 		return nil, fmt.Errorf("open the IPFS repo %s: %w", dir, err)
 	}
-	if err := settle(r, apiAddr); err != nil {
-		return nil, errors.Join(fmt.Errorf("settings of the IPFS repo %s: %w", dir, err), r.Close())
-	}
 	return r, nil
+}
+
+func busyRepo(dir string) error {
+	return fmt.Errorf("the IPFS repo %s is in use by another IPFS node: %w", dir, fs.ErrBusy)
 }
 
 // repoMade reports whether dir holds a whole repo. What a process left that died while it
@@ -119,29 +124,49 @@ func makeRepo(dir, apiAddr string) error {
 }
 
 // settle brings the settings of an older repo, or of one that a person has edited, to
-// those we rely on.
-func settle(r repo.Repo, apiAddr string) error {
-	have, err := r.Config()
+// those we rely on. Kubo's own way to store settings keeps what was in a map, and with it
+// the resolvers that an upgrade puts there.
+func settle(dir, apiAddr string) error {
+	if locked, err := fsrepo.LockedByOtherProcess(dir); err != nil {
+		return err
+	} else if locked {
+		return busyRepo(dir)
+	}
+	path, err := config.Filename(dir, "")
 	if err != nil {
 		return err
 	}
-	want, err := have.Clone()
+	have, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	harden(want, apiAddr)
-	before, err := config.ToMap(have)
+	var conf config.Config
+	if err := json.Unmarshal(have, &conf); err != nil {
+		return err
+	}
+	harden(&conf, apiAddr)
+	want, err := config.Marshal(&conf)
+	if err != nil || bytes.Equal(bytes.TrimSpace(have), bytes.TrimSpace(want)) {
+		return err
+	}
+	return replaceFile(path, want)
+}
+
+// replaceFile puts a file in the place of another; a power cut leaves one of them whole.
+func replaceFile(path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	after, err := config.ToMap(want)
-	if err != nil {
-		return err
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
 	}
-	if reflect.DeepEqual(before, after) {
-		return nil
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp))
 	}
-	return r.SetConfig(want)
+	return os.Rename(tmp, path)
 }
 
 // harden turns off all that would speak to a network or announce anything, and the caches
@@ -208,7 +233,7 @@ func upgradeRepo(dir string, lock *os.File) (err error) {
 	}
 	held, err := lockfile.Lock(dir, fsrepo.LockFile)
 	if errors.As(err, new(lockfile.LockedError)) {
-		return fmt.Errorf("the IPFS repo %s is in use by another IPFS node: %w", dir, fs.ErrBusy)
+		return busyRepo(dir)
 	} else if err != nil {
 		return err
 	}
