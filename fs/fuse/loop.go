@@ -1,0 +1,263 @@
+package fuse
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxWrite is the largest read or write request, in bytes.
+	maxWrite = 1 << 20
+	// bufferSize holds a request or an answer with its headers.
+	bufferSize = maxWrite + 64<<10
+
+	// pollers threads wait for requests. Each answers in the thread that read the
+	// request: on few cores waking another one costs more than the work.
+	pollers = 2
+	// maxThreads bounds the threads that are made when requests wait.
+	maxThreads = 64
+	// patience is how long the last free thread may work before another is made: a
+	// request that waits for a disk must not keep others waiting.
+	patience = 2 * time.Millisecond
+
+	iocClone = 0x8004e500 // FUSE_DEV_IOC_CLONE
+)
+
+// loop reads requests from the device and writes the answers. Its threads poll(2) and
+// then read without blocking, each on a descriptor of its own: poll wakes them all, and
+// the one on the caller's core is there first.
+type loop struct {
+	ps  *gofuse.ProtocolServer
+	fd  int // of the mount
+	end int // eventfd: readable when the threads must end
+	log *slog.Logger
+	wg  sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	threads int
+	free    int         // threads that wait for a request
+	watch   *time.Timer // runs while free is 0
+	ended   bool
+}
+
+func newLoop(ps *gofuse.ProtocolServer, fd int, log *slog.Logger) (*loop, error) {
+	end, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMount, err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(end)
+		return nil, fmt.Errorf("%w: %w", ErrMount, err)
+	}
+	l := &loop{ps: ps, fd: fd, end: end, log: log}
+	l.watch = time.AfterFunc(time.Hour, l.spare)
+	l.watch.Stop()
+	return l, nil
+}
+
+// handshake answers the first request, INIT; until then the device cannot be cloned.
+func (l *loop) handshake() error {
+	w := l.newWorker(l.fd)
+	for {
+		n, err := w.next()
+		if err != nil {
+			return fmt.Errorf("%w: waiting for the kernel: %w", ErrMount, err)
+		}
+		init := n >= 8 && *(*uint32)(unsafe.Pointer(&w.in[4])) == opInit
+		if err := w.answer(n); err != nil {
+			return fmt.Errorf("%w: answering the kernel: %w", ErrMount, err)
+		}
+		if init {
+			return nil
+		}
+	}
+}
+
+const opInit = 26
+
+// start makes the threads that stay.
+func (l *loop) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range pollers {
+		l.add()
+	}
+}
+
+// add makes a thread; the caller holds mu.
+func (l *loop) add() {
+	l.threads++
+	l.free++
+	l.wg.Add(1)
+	go l.run()
+}
+
+// spare makes one more thread if all have been busy for a while.
+func (l *loop) spare() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 && !l.ended && l.threads < maxThreads {
+		l.add()
+	}
+}
+
+// busy and idle count the threads that wait for a request.
+func (l *loop) busy() {
+	l.mu.Lock()
+	l.free--
+	if l.free == 0 {
+		l.watch.Reset(patience)
+	}
+	l.mu.Unlock()
+}
+
+// idle reports whether the thread is still needed.
+func (l *loop) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free >= pollers {
+		l.threads--
+		return false
+	}
+	if l.free == 0 {
+		l.watch.Stop()
+	}
+	l.free++
+	return true
+}
+
+// run is one thread of the loop.
+func (l *loop) run() {
+	defer l.wg.Done()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd, err := clone(l.fd)
+	if err != nil {
+		l.log.Warn("the device cannot be cloned", "error", err)
+		fd = l.fd
+	} else {
+		defer unix.Close(fd)
+	}
+	w := l.newWorker(fd)
+	for {
+		n, err := w.next()
+		if err != nil {
+			if !errors.Is(err, errEnded) {
+				l.log.Error("reading from the kernel", "error", err)
+			}
+			return
+		}
+		l.busy()
+		if err := w.answer(n); err != nil {
+			l.log.Error("answering the kernel", "error", err)
+		}
+		if !l.idle() {
+			return
+		}
+	}
+}
+
+// clone opens another descriptor of the same mount.
+func clone(fd int) (int, error) {
+	c, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.IoctlSetPointerInt(c, iocClone, fd); err != nil {
+		unix.Close(c)
+		return -1, err
+	}
+	return c, nil
+}
+
+// stop ends the threads and waits for them. Handlers that wait are interrupted by the
+// kernel's end of the mount, or end at their deadlines.
+func (l *loop) stop() {
+	l.mu.Lock()
+	l.ended = true
+	l.watch.Stop()
+	l.mu.Unlock()
+	one := [8]byte{1}
+	if _, err := unix.Write(l.end, one[:]); err != nil {
+		l.log.Error("ending the device loop", "error", err)
+	}
+	l.wg.Wait()
+}
+
+// close gives the descriptors up; the kernel then ends the mount, if it still stands.
+func (l *loop) close() {
+	unix.Close(l.fd)
+	unix.Close(l.end)
+}
+
+// errEnded: the mount is gone, or the loop was stopped.
+var errEnded = errors.New("end of the mount")
+
+// worker is what a thread needs to serve requests.
+type worker struct {
+	l       *loop
+	fd      int
+	in, out []byte
+	poll    [2]unix.PollFd
+}
+
+func (l *loop) newWorker(fd int) *worker {
+	w := &worker{l: l, fd: fd, in: make([]byte, bufferSize), out: make([]byte, bufferSize)}
+	w.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	w.poll[1] = unix.PollFd{Fd: int32(l.end), Events: unix.POLLIN}
+	return w
+}
+
+// next waits for a request and returns its length.
+func (w *worker) next() (int, error) {
+	for {
+		n, err := unix.Read(w.fd, w.in)
+		switch {
+		case err == nil && n > 0:
+			return n, nil
+		case errors.Is(err, unix.EAGAIN):
+			w.poll[0].Revents, w.poll[1].Revents = 0, 0
+			if _, err := unix.Poll(w.poll[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
+				return 0, err
+			}
+			if w.poll[1].Revents != 0 {
+				return 0, errEnded
+			}
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT): // ENOENT: interrupted before it was read
+		case errors.Is(err, unix.ENODEV), err == nil:
+			return 0, errEnded
+		default:
+			return 0, err
+		}
+	}
+}
+
+// answer handles a request and writes the answer.
+func (w *worker) answer(n int) error {
+	size, status := w.l.ps.HandleRequest([][]byte{w.in[:n]}, [][]byte{w.out})
+	if !status.Ok() {
+		return fmt.Errorf("request of %d bytes: %w", n, syscall.Errno(status))
+	}
+	if size == 0 { // FORGET and INTERRUPT have none
+		return nil
+	}
+	for {
+		_, err := unix.Write(w.fd, w.out[:size])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV): // nobody waits any more
+			return nil
+		}
+		return err
+	}
+}

@@ -1,0 +1,131 @@
+package fuse
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// Loop is which code reads the kernel's requests.
+type Loop string
+
+const (
+	// LoopOwn is this package's device loop.
+	LoopOwn Loop = "own"
+	// LoopGoFuse is go-fuse's own Server, to compare with.
+	LoopGoFuse Loop = "gofuse"
+)
+
+// Options of a mount. nosuid and nodev always hold, and so does default_permissions: the
+// kernel checks modes and owners.
+type Options struct {
+	ReadOnly    bool
+	AllowOther  bool // let other users in
+	NoExec      bool
+	NoAtime     bool
+	NonEmpty    bool          // mount over a directory that has names
+	UID, GID    *uint32       // show these owners instead of the stored ones
+	Umask       uint32        // permission bits to hide
+	SyncOnClose bool          // close(2) waits like fsync(2)
+	FSName      string        // first column of mount(8); "ipfscloud" if empty
+	Loop        Loop          // LoopOwn if empty
+	Deadline    time.Duration // longest wait of fsync; 60 s if 0
+	Log         *slog.Logger
+}
+
+const defaultDeadline = 60 * time.Second
+
+func (o *Options) fill() {
+	if o.FSName == "" {
+		o.FSName = "ipfscloud"
+	}
+	if o.Loop == "" {
+		o.Loop = LoopOwn
+	}
+	if o.Deadline == 0 {
+		o.Deadline = defaultDeadline
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// ParseOptions reads a list as mount(8) has it, "ro,allow_other,uid=1000", into o.
+// An option that is not known is ErrInvalid. What fstab and systemd add for themselves
+// is accepted and has no effect.
+func ParseOptions(list string, o *Options) error {
+	for _, opt := range strings.Split(list, ",") {
+		name, value, has := strings.Cut(opt, "=")
+		if err := o.set(name, value, has); err != nil {
+			return fmt.Errorf("mount option %q: %w", opt, err)
+		}
+	}
+	return nil
+}
+
+func (o *Options) set(name, value string, has bool) error {
+	number := func(base int) (uint32, error) {
+		n, err := strconv.ParseUint(value, base, 32)
+		if err != nil || !has {
+			return 0, fmt.Errorf("wants a number: %w", fs.ErrInvalid)
+		}
+		return uint32(n), nil
+	}
+	var err error
+	var n uint32
+	switch name {
+	case "uid":
+		n, err = number(10)
+		o.UID = &n
+		return err
+	case "gid":
+		n, err = number(10)
+		o.GID = &n
+		return err
+	case "umask":
+		o.Umask, err = number(8)
+		o.Umask &= 0o777
+		return err
+	case "fsname":
+		o.FSName = value
+		return nil
+	case "loop":
+		o.Loop = Loop(value)
+		if o.Loop != LoopOwn && o.Loop != LoopGoFuse {
+			return fmt.Errorf("loop is own or gofuse: %w", fs.ErrInvalid)
+		}
+		return nil
+	}
+	if has && !strings.HasPrefix(name, "x-") {
+		return fmt.Errorf("not known: %w", fs.ErrInvalid)
+	}
+	switch name {
+	case "ro":
+		o.ReadOnly = true
+	case "rw":
+		o.ReadOnly = false
+	case "allow_other":
+		o.AllowOther = true
+	case "noexec":
+		o.NoExec = true
+	case "exec":
+		o.NoExec = false
+	case "noatime":
+		o.NoAtime = true
+	case "nonempty":
+		o.NonEmpty = true
+	case "sync_on_close":
+		o.SyncOnClose = true
+	case "", "defaults", "default_permissions", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
+		"relatime", "atime", "async", "nofail", "_netdev":
+	default:
+		if !strings.HasPrefix(name, "x-") {
+			return fmt.Errorf("not known: %w", fs.ErrInvalid)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+package fuse
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// Tree is what this package needs of fs.Tree.
+type Tree interface {
+	Lookup(ctx context.Context, parent fs.Ino, name string) (fs.Attr, error)
+	Forget(ino fs.Ino, n uint64)
+	GetAttr(ctx context.Context, ino fs.Ino) (fs.Attr, error)
+	SetAttr(ctx context.Context, ino fs.Ino, s fs.SetAttr) (fs.Attr, error)
+	Mknod(ctx context.Context, parent fs.Ino, name string, mode, rdev uint32, owner fs.Owner) (fs.Attr, error)
+	Mkdir(ctx context.Context, parent fs.Ino, name string, mode uint32, owner fs.Owner) (fs.Attr, error)
+	Symlink(ctx context.Context, parent fs.Ino, name, target string, owner fs.Owner) (fs.Attr, error)
+	Link(ctx context.Context, ino, parent fs.Ino, name string) (fs.Attr, error)
+	Unlink(ctx context.Context, parent fs.Ino, name string) error
+	Rmdir(ctx context.Context, parent fs.Ino, name string) error
+	Rename(ctx context.Context, from fs.Ino, name string, to fs.Ino, newName string, flags uint32) error
+	Readlink(ctx context.Context, ino fs.Ino) (string, error)
+	Read(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int, error)
+	Write(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int, error)
+	Fallocate(ctx context.Context, ino fs.Ino, off, size uint64, mode uint32) error
+	Seek(ctx context.Context, ino fs.Ino, off uint64, whence uint32) (uint64, error)
+	CopyRange(ctx context.Context, from fs.Ino, fromOff uint64, to fs.Ino, toOff, n uint64) (uint64, error)
+	GetXattr(ctx context.Context, ino fs.Ino, name string) ([]byte, error)
+	SetXattr(ctx context.Context, ino fs.Ino, name string, value []byte, flags uint32) error
+	ListXattr(ctx context.Context, ino fs.Ino) ([]string, error)
+	RemoveXattr(ctx context.Context, ino fs.Ino, name string) error
+	Fsync(ctx context.Context, ino fs.Ino, dataOnly bool) error
+	StatFS(ctx context.Context) (fs.StatFS, error)
+	OpenDir(ctx context.Context, ino fs.Ino) (*fs.Dir, error)
+}
+
+var _ Tree = (*fs.Tree)(nil)
+
+// cacheSeconds is how long the kernel may keep names and attributes: the drive has one
+// writer, and the kernel sees all it does.
+const cacheSeconds = 600
+
+const (
+	writeKillSuidgid   = 1 << 2  // FUSE_WRITE_KILL_SUIDGID
+	setattrKillSuidgid = 1 << 11 // FATTR_KILL_SUIDGID
+	openKillSuidgid    = 1 << 0  // FUSE_OPEN_KILL_SUIDGID
+	blockSize          = 4096
+)
+
+// raw answers the kernel's requests out of a tree. It embeds go-fuse's default, which
+// answers ENOSYS to what is not here: locks (the kernel keeps them itself, which is right
+// on one machine), ioctl and access (default_permissions is always on).
+type raw struct {
+	gofuse.RawFileSystem
+	tree     Tree
+	log      *slog.Logger
+	deadline time.Duration
+	sync     bool // close waits like fsync
+	uid, gid *uint32
+	umask    uint32
+
+	mu   sync.Mutex // guards dirs and next
+	dirs map[uint64]*openDir
+	next uint64
+}
+
+type openDir struct {
+	mu  sync.Mutex // one reader at a time
+	dir *fs.Dir
+}
+
+func newRaw(t Tree, o *Options) *raw {
+	return &raw{RawFileSystem: gofuse.NewDefaultRawFileSystem(), tree: t, log: o.Log, deadline: o.Deadline,
+		sync: o.SyncOnClose, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{}}
+}
+
+func (r *raw) String() string { return "ipfscloud" }
+
+// request is the context of a request: it ends when the kernel interrupts it. Deadlines
+// are the tree's own, and bounded's.
+type request struct{ cancel <-chan struct{} }
+
+func (c request) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c request) Done() <-chan struct{}       { return c.cancel }
+func (c request) Value(any) any               { return nil }
+func (c request) Err() error {
+	select {
+	case <-c.cancel:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// bounded adds the deadline of a request that waits for the disk or the store.
+func (r *raw) bounded(c <-chan struct{}) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(request{c}, r.deadline)
+}
+
+func (r *raw) fail(err error) gofuse.Status { return errno(r.log, err) }
+
+func split(ns int64) (uint64, uint32) {
+	s, n := ns/1e9, ns%1e9
+	if n < 0 {
+		s, n = s-1, n+1e9
+	}
+	return uint64(s), uint32(n)
+}
+
+func (r *raw) attr(a *fs.Attr, out *gofuse.Attr) {
+	out.Ino, out.Size, out.Blocks = uint64(a.Ino), a.Size, a.Blocks
+	out.Mode, out.Nlink, out.Rdev = a.Mode&^r.umask, a.Nlink, a.Rdev
+	out.Uid, out.Gid = a.UID, a.GID
+	if r.uid != nil {
+		out.Uid = *r.uid
+	}
+	if r.gid != nil {
+		out.Gid = *r.gid
+	}
+	out.Blksize = blockSize
+	out.Atime, out.Atimensec = split(a.Atime)
+	out.Mtime, out.Mtimensec = split(a.Mtime)
+	out.Ctime, out.Ctimensec = split(a.Ctime)
+}
+
+func (r *raw) entry(a *fs.Attr, out *gofuse.EntryOut) {
+	out.NodeId, out.Generation = uint64(a.Ino), 1
+	out.EntryValid, out.AttrValid = cacheSeconds, cacheSeconds
+	r.attr(a, &out.Attr)
+}
+
+func (r *raw) Lookup(c <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
+	a, err := r.tree.Lookup(request{c}, fs.Ino(h.NodeId), name)
+	if err != nil {
+		s := r.fail(err)
+		if s == gofuse.ENOENT { // the kernel may remember that the name is not there
+			*out = gofuse.EntryOut{EntryValid: cacheSeconds}
+			return gofuse.OK
+		}
+		return s
+	}
+	r.entry(&a, out)
+	return gofuse.OK
+}
+
+func (r *raw) Forget(node, n uint64) { r.tree.Forget(fs.Ino(node), n) }
+
+func (r *raw) GetAttr(c <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) gofuse.Status {
+	a, err := r.tree.GetAttr(request{c}, fs.Ino(in.NodeId))
+	if err != nil {
+		return r.fail(err)
+	}
+	out.AttrValid = cacheSeconds
+	r.attr(&a, &out.Attr)
+	return gofuse.OK
+}
+
+func (r *raw) SetAttr(c <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) gofuse.Status {
+	var s fs.SetAttr
+	if m, ok := in.GetMode(); ok {
+		s.Mode = &m
+	}
+	if u, ok := in.GetUID(); ok {
+		s.UID = &u
+	}
+	if g, ok := in.GetGID(); ok {
+		s.GID = &g
+	}
+	if n, ok := in.GetSize(); ok {
+		s.Size = &n
+	}
+	if t, ok := in.GetATime(); ok {
+		n := t.UnixNano()
+		s.Atime = &n
+	}
+	if t, ok := in.GetMTime(); ok {
+		n := t.UnixNano()
+		s.Mtime = &n
+	}
+	s.KillPriv = in.Valid&setattrKillSuidgid != 0 || s.UID != nil || s.GID != nil
+	a, err := r.tree.SetAttr(request{c}, fs.Ino(in.NodeId), s)
+	if err != nil {
+		return r.fail(err)
+	}
+	out.AttrValid = cacheSeconds
+	r.attr(&a, &out.Attr)
+	return gofuse.OK
+}
+
+func owner(h *gofuse.InHeader) fs.Owner { return fs.Owner{UID: h.Uid, GID: h.Gid} }
+
+func (r *raw) made(a fs.Attr, err error, out *gofuse.EntryOut) gofuse.Status {
+	if err != nil {
+		return r.fail(err)
+	}
+	r.entry(&a, out)
+	return gofuse.OK
+}
+
+func (r *raw) Mknod(c <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, in.Rdev, owner(&in.InHeader))
+	return r.made(a, err, out)
+}
+
+func (r *raw) Mkdir(c <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	a, err := r.tree.Mkdir(request{c}, fs.Ino(in.NodeId), name, in.Mode, owner(&in.InHeader))
+	return r.made(a, err, out)
+}
+
+func (r *raw) Symlink(c <-chan struct{}, h *gofuse.InHeader, to, name string, out *gofuse.EntryOut) gofuse.Status {
+	a, err := r.tree.Symlink(request{c}, fs.Ino(h.NodeId), name, to, owner(h))
+	return r.made(a, err, out)
+}
+
+func (r *raw) Link(c <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	a, err := r.tree.Link(request{c}, fs.Ino(in.Oldnodeid), fs.Ino(in.NodeId), name)
+	return r.made(a, err, out)
+}
+
+func (r *raw) Unlink(c <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	return r.fail(r.tree.Unlink(request{c}, fs.Ino(h.NodeId), name))
+}
+
+func (r *raw) Rmdir(c <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	return r.fail(r.tree.Rmdir(request{c}, fs.Ino(h.NodeId), name))
+}
+
+func (r *raw) Rename(c <-chan struct{}, in *gofuse.RenameIn, name, newName string) gofuse.Status {
+	return r.fail(r.tree.Rename(request{c}, fs.Ino(in.NodeId), name, fs.Ino(in.Newdir), newName, in.Flags))
+}
+
+func (r *raw) Readlink(c <-chan struct{}, h *gofuse.InHeader) ([]byte, gofuse.Status) {
+	s, err := r.tree.Readlink(request{c}, fs.Ino(h.NodeId))
+	return []byte(s), r.fail(err)
+}
+
+func (r *raw) Create(c <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
+	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, 0, owner(&in.InHeader))
+	if err != nil {
+		return r.fail(err)
+	}
+	out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
+	r.entry(&a, &out.EntryOut)
+	return gofuse.OK
+}
+
+func (r *raw) Open(c <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
+	out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
+	return gofuse.OK
+}
+
+func (r *raw) Release(<-chan struct{}, *gofuse.ReleaseIn) {}
+
+func (r *raw) Read(c <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
+	n, err := r.tree.Read(request{c}, fs.Ino(in.NodeId), in.Offset, buf[:min(len(buf), int(in.Size))])
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	return gofuse.ReadResultData(buf[:n]), gofuse.OK
+}
+
+func (r *raw) Write(c <-chan struct{}, in *gofuse.WriteIn, p []byte) (uint32, gofuse.Status) {
+	if in.WriteFlags&writeKillSuidgid != 0 {
+		if _, err := r.tree.SetAttr(request{c}, fs.Ino(in.NodeId), fs.SetAttr{KillPriv: true}); err != nil {
+			return 0, r.fail(err)
+		}
+	}
+	n, err := r.tree.Write(request{c}, fs.Ino(in.NodeId), in.Offset, p)
+	return uint32(n), r.fail(err)
+}
+
+// Writev serves a write whose bytes lie in several pieces; ours never do.
+func (r *raw) Writev(c <-chan struct{}, in *gofuse.WriteIn, p [][]byte) (uint32, gofuse.Status) {
+	if len(p) == 1 {
+		return r.Write(c, in, p[0])
+	}
+	return 0, gofuse.ENOSYS // go-fuse joins them and calls Write
+}
+
+func (r *raw) Fallocate(c <-chan struct{}, in *gofuse.FallocateIn) gofuse.Status {
+	return r.fail(r.tree.Fallocate(request{c}, fs.Ino(in.NodeId), in.Offset, in.Length, in.Mode))
+}
+
+func (r *raw) Lseek(c <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) gofuse.Status {
+	at, err := r.tree.Seek(request{c}, fs.Ino(in.NodeId), in.Offset, in.Whence)
+	out.Offset = at
+	return r.fail(err)
+}
+
+func (r *raw) CopyFileRange(c <-chan struct{}, in *gofuse.CopyFileRangeIn) (uint32, gofuse.Status) {
+	if in.Flags != 0 {
+		return 0, gofuse.EINVAL
+	}
+	n, err := r.tree.CopyRange(request{c}, fs.Ino(in.NodeId), in.OffIn, fs.Ino(in.NodeIdOut), in.OffOut,
+		min(in.Len, 1<<30)) // the answer has 32 bits
+	return uint32(n), r.fail(err)
+}
+
+// Flush, at each close, waits only if the mount asks for it; else the kernel is told
+// once that there is nothing to do.
+func (r *raw) Flush(c <-chan struct{}, in *gofuse.FlushIn) gofuse.Status {
+	if !r.sync {
+		return gofuse.ENOSYS
+	}
+	return r.fsync(c, in.NodeId, false)
+}
+
+func (r *raw) fsync(c <-chan struct{}, node uint64, data bool) gofuse.Status {
+	ctx, cancel := r.bounded(c)
+	defer cancel()
+	return r.fail(r.tree.Fsync(ctx, fs.Ino(node), data))
+}
+
+func (r *raw) Fsync(c <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status {
+	return r.fsync(c, in.NodeId, in.FsyncFlags&1 != 0)
+}
+
+func (r *raw) FsyncDir(c <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status {
+	return r.fsync(c, in.NodeId, in.FsyncFlags&1 != 0)
+}
+
+func (r *raw) StatFs(c <-chan struct{}, h *gofuse.InHeader, out *gofuse.StatfsOut) gofuse.Status {
+	s, err := r.tree.StatFS(request{c})
+	if err != nil {
+		return r.fail(err)
+	}
+	b := uint64(s.BlockSize)
+	out.Bsize, out.Frsize, out.NameLen = s.BlockSize, s.FragmentSize, s.NameMax
+	out.Blocks, out.Bfree, out.Bavail = (s.Total+b-1)/b, s.Free/b, s.Free/b
+	out.Files, out.Ffree = s.Files+s.FilesFree, s.FilesFree
+	return gofuse.OK
+}

@@ -1,0 +1,185 @@
+package fuse
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"sync"
+
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// Server is a mounted tree.
+type Server struct {
+	path string
+	opts Options
+	loop *loop          // LoopOwn
+	lib  *gofuse.Server // LoopGoFuse
+	fd   int
+	done chan struct{}
+
+	mu        sync.Mutex
+	unmounted bool
+}
+
+// Mount mounts a tree at a directory and serves it until Unmount, or until somebody else
+// unmounts it.
+func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Server, error) {
+	o.fill()
+	path, err := prepare(mountpoint, o.NonEmpty)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	fd, err := mountKernel(path, &o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{path: path, opts: o, fd: fd, done: make(chan struct{})}
+	if err := s.serve(newRaw(tree, &o)); err != nil {
+		_ = unmount(path, true)
+		return nil, err
+	}
+	if os.Geteuid() == 0 {
+		if err := readAhead(path); err != nil {
+			o.Log.Warn("setting the read-ahead", "error", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) serve(r *raw) error {
+	opts := &gofuse.MountOptions{
+		MaxWrite:                 maxWrite,
+		MaxBackground:            64,
+		ExplicitDataCacheControl: true,
+		EnableSymlinkCaching:     true,
+		ExtraCapabilities:        gofuse.CAP_READDIRPLUS_AUTO | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_ASYNC_DIO,
+		DisabledCapabilities:     gofuse.CAP_PASSTHROUGH | gofuse.CAP_ALLOW_IDMAP,
+		FsName:                   s.opts.FSName,
+		Name:                     subtype,
+		Logger:                   log.New(io.Discard, "", 0), // requests may name files
+	}
+	if s.opts.Loop == LoopGoFuse {
+		lib, err := gofuse.NewServer(r, fmt.Sprintf("/dev/fd/%d", s.fd), opts)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrMount, err)
+		}
+		s.lib = lib
+		go func() {
+			lib.Serve()
+			close(s.done)
+		}()
+		return nil
+	}
+	l, err := newLoop(gofuse.NewProtocolServer(r, opts), s.fd, s.opts.Log)
+	if err != nil {
+		unix.Close(s.fd)
+		return err
+	}
+	if err := l.handshake(); err != nil {
+		l.close()
+		return err
+	}
+	s.loop = l
+	l.start()
+	go func() { // owner of the end: when the threads are gone, so is the mount
+		l.wg.Wait()
+		l.close()
+		close(s.done)
+	}()
+	return nil
+}
+
+// Path is the mountpoint, absolute and without links.
+func (s *Server) Path() string { return s.path }
+
+// Done is closed when the mount has ended.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Unmount ends the mount. In use, it is fs.ErrBusy, unless lazy: then the names are gone
+// at once, and the mount ends with its last user.
+func (s *Server) Unmount(lazy bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	if !s.unmounted {
+		if err := unmount(s.path, lazy); err != nil {
+			return err
+		}
+		s.unmounted = true
+	}
+	if lazy {
+		return nil
+	}
+	<-s.done
+	return nil
+}
+
+// Abort gives the mount up without waiting for its users: they get errors.
+func (s *Server) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unmounted {
+		_ = unmount(s.path, true)
+		s.unmounted = true
+	}
+	if s.loop != nil {
+		select {
+		case <-s.done:
+		default:
+			s.loop.stop()
+		}
+	}
+}
+
+// InvalidateEntry makes the kernel forget a name, InvalidateInode what it keeps of a file.
+func (s *Server) InvalidateEntry(parent uint64, name string) error {
+	b := make([]byte, 0, 16+len(name)+1)
+	b = appendU64(b, parent)
+	b = appendU32(appendU32(b, uint32(len(name))), 0)
+	return s.notify(notifyInvalEntry, append(append(b, name...), 0))
+}
+
+// InvalidateInode makes the kernel forget attributes and, from off on, n bytes of data;
+// n 0 is all.
+func (s *Server) InvalidateInode(ino uint64, off, n int64) error {
+	b := appendU64(nil, ino)
+	b = appendU64(appendU64(b, uint64(off)), uint64(n))
+	return s.notify(notifyInvalInode, b)
+}
+
+const (
+	notifyInvalInode = 2
+	notifyInvalEntry = 3
+)
+
+func appendU32(b []byte, v uint32) []byte { return binary.NativeEndian.AppendUint32(b, v) }
+func appendU64(b []byte, v uint64) []byte { return binary.NativeEndian.AppendUint64(b, v) }
+
+// notify writes a message to the kernel: a header whose unique number is 0.
+func (s *Server) notify(code int32, body []byte) error {
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	h := appendU32(nil, uint32(16+len(body)))
+	h = appendU64(appendU32(h, uint32(code)), 0)
+	_, err := unix.Write(s.fd, append(h, body...))
+	if errors.Is(err, unix.ENOENT) { // the kernel does not have it
+		return nil
+	}
+	return err
+}
