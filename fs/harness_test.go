@@ -2,9 +2,6 @@ package fs_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/hpke"
-	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -12,48 +9,6 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fstest"
 )
-
-// identity is an Identity with keys of its own.
-type identity struct {
-	sign ed25519.PrivateKey
-	kem  hpke.PrivateKey
-}
-
-func newIdentity(t testing.TB) *identity {
-	t.Helper()
-	_, sign, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kem, err := hpke.MLKEM768X25519().GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &identity{sign, kem}
-}
-
-var errSignature = errors.New("signature does not verify")
-
-func (i *identity) DID() string    { return "did:example:owner" }
-func (i *identity) Device() string { return "dev1" }
-func (i *identity) Sign(_ context.Context, msg []byte) ([]byte, error) {
-	return ed25519.Sign(i.sign, msg), nil
-}
-func (i *identity) Verify(_ context.Context, device string, msg, sig []byte) error {
-	if device != i.Device() || !ed25519.Verify(i.sign.Public().(ed25519.PublicKey), msg, sig) {
-		return errSignature
-	}
-	return nil
-}
-func (i *identity) OpenWrapped(_ context.Context, info, sealed []byte) ([]byte, error) {
-	return hpke.Open(i.kem, hpke.HKDFSHA256(), hpke.AES256GCM(), info, sealed)
-}
-func (i *identity) Recipients(context.Context) ([][]byte, error) {
-	return [][]byte{i.kem.PublicKey().Bytes()}, nil
-}
-func (i *identity) Log(context.Context) ([]byte, string, error) {
-	return []byte(`{"id":"did:example:owner"}`), "1", nil
-}
 
 // vault is a vault under test, which can be opened again and again.
 type vault struct {
@@ -71,15 +26,17 @@ func newVault(t testing.TB, store fs.Store) *vault {
 		store = fstest.NewMemory()
 	}
 	dir := t.TempDir()
-	v := &vault{t: t, store: store, cfg: fs.Config{
-		Store: store, Identity: newIdentity(t), Deadline: 5 * time.Second,
-		StateDir: filepath.Join(dir, "state"), JournalDir: filepath.Join(dir, "journal"),
-	}}
-	id, err := fs.Create(ctx, v.cfg)
+	id, err := fstest.NewIdentity(t.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.cfg.Vault = id
+	v := &vault{t: t, store: store, cfg: fs.Config{
+		Store: store, Identity: id, Deadline: 5 * time.Second,
+		StateDir: filepath.Join(dir, "state"), JournalDir: filepath.Join(dir, "journal"),
+	}}
+	if v.cfg.Vault, err = fs.Create(ctx, v.cfg); err != nil {
+		t.Fatal(err)
+	}
 	v.open()
 	t.Cleanup(func() { v.tree.Abort() })
 	return v

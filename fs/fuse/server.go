@@ -61,7 +61,7 @@ func (s *Server) serve(r *raw) error {
 		MaxBackground:            64,
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
-		ExtraCapabilities:        gofuse.CAP_READDIRPLUS_AUTO | gofuse.CAP_HANDLE_KILLPRIV_V2 | gofuse.CAP_ASYNC_DIO,
+		ExtraCapabilities:        gofuse.CAP_READDIRPLUS_AUTO | gofuse.CAP_HANDLE_KILLPRIV_V2,
 		DisabledCapabilities:     gofuse.CAP_PASSTHROUGH | gofuse.CAP_ALLOW_IDMAP,
 		FsName:                   s.opts.FSName,
 		Name:                     subtype,

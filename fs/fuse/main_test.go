@@ -1,0 +1,180 @@
+package fuse
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/fstest"
+)
+
+// A Go program must never touch its own mount. So the tests run their daemon as another
+// process: this same binary, told so by its environment.
+const daemonEnv = "IPFSCLOUD_TEST_FUSE_DAEMON"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(daemonEnv); dir != "" {
+		if err := daemon(dir, os.Getenv(daemonEnv+"_OPTIONS")); err != nil {
+			fmt.Println("failed:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// daemon mounts a tree on a memory store at dir/mnt until it gets a signal.
+func daemon(dir, options string) error {
+	ctx := context.Background()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	id, err := fstest.NewIdentity("fuse")
+	if err != nil {
+		return err
+	}
+	store := fstest.NewFaulty(fstest.NewMemory())
+	cfg := fs.Config{Store: store, Identity: id, StateDir: filepath.Join(dir, "state"),
+		JournalDir: filepath.Join(dir, "journal"), Log: log}
+	if cfg.Vault, err = fs.Create(ctx, cfg); err != nil {
+		return err
+	}
+	tree, err := fs.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer tree.Abort()
+	o := Options{Log: log}
+	if err := ParseOptions(options, &o); err != nil {
+		return err
+	}
+	hang := make(chan os.Signal, 1)
+	signal.Notify(hang, syscall.SIGUSR1)
+	go func() { // SIGUSR1: the store does not answer any more, and nothing is cached
+		for range hang {
+			store.Hang(fstest.OpGet)
+			fmt.Println("hanging")
+		}
+	}()
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	s, err := Mount(ctx, tree, filepath.Join(dir, "mnt"), o)
+	if err != nil {
+		return err
+	}
+	fmt.Println("mounted")
+	select {
+	case <-stop:
+		return s.Unmount(false)
+	case <-s.Done():
+		return nil
+	}
+}
+
+// mount is a mount served by another process.
+type mount struct {
+	t   *testing.T
+	dir string // the mountpoint
+	cmd *exec.Cmd
+	out *lines
+}
+
+// lines reads the daemon's lines.
+type lines struct {
+	r   io.Reader
+	buf string
+}
+
+// next returns the next line.
+func (l *lines) next() (string, error) {
+	for {
+		if line, rest, ok := strings.Cut(l.buf, "\n"); ok {
+			l.buf = rest
+			return line, nil
+		}
+		b := make([]byte, 4096)
+		n, err := l.r.Read(b)
+		l.buf += string(b[:n])
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+func start(t *testing.T, base, options string) *mount {
+	t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skip("no /dev/fuse here: ", err)
+	}
+	m := &mount{t: t, dir: filepath.Join(base, "mnt")}
+	m.cmd = exec.Command(os.Args[0])
+	m.cmd.Env = append(os.Environ(), daemonEnv+"="+base, daemonEnv+"_OPTIONS="+options)
+	m.cmd.Stderr = os.Stderr
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.out = &lines{r: out}
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.kill)
+	line, err := m.out.next()
+	if err != nil || line != "mounted" {
+		t.Fatalf("the daemon says %q, %v", line, err)
+	}
+	return m
+}
+
+// mountTree starts a daemon with a fresh tree.
+func mountTree(t *testing.T, options string) *mount {
+	t.Helper()
+	base := t.TempDir()
+	if err := os.Mkdir(filepath.Join(base, "mnt"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, base, options)
+}
+
+// kill ends the daemon, and the mount, whatever state they are in.
+func (m *mount) kill() {
+	if m.cmd.ProcessState == nil {
+		_ = m.cmd.Process.Kill()
+		_ = m.cmd.Wait()
+	}
+	_ = syscall.Unmount(m.dir, syscall.MNT_DETACH)
+}
+
+// stop unmounts as the daemon does at SIGTERM.
+func (m *mount) stop() {
+	m.t.Helper()
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.cmd.Wait(); err != nil {
+		m.t.Fatalf("the daemon ended with %v", err)
+	}
+}
+
+// within fails the test if fn takes longer.
+func within(t *testing.T, d time.Duration, what string, fn func() error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	case <-time.After(d):
+		t.Fatalf("%s took longer than %v", what, d)
+	}
+}
