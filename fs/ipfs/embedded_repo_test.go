@@ -118,6 +118,19 @@ func TestEmbeddedHalfMade(t *testing.T) {
 	}
 }
 
+// TestEmbeddedShardFileEmpty opens a repo after a power cut in the second it was made.
+func TestEmbeddedShardFileEmpty(t *testing.T) {
+	for _, damage := range []func(string) error{os.Remove, func(p string) error { return os.Truncate(p, 0) }} {
+		dir := shortDir(t)
+		e := openTest(t, dir)
+		blocks := fstest.Commit(1, 64)
+		putAndLink(t, e, 1, blocks)
+		must(t, e.Close())
+		must(t, damage(filepath.Join(dir, "repo", blocksDir, "SHARDING")))
+		wantBlocks(t, openTest(t, dir), blocks)
+	}
+}
+
 func TestEmbeddedSocket(t *testing.T) {
 	dir := shortDir(t)
 	e := openTest(t, dir)

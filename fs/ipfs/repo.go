@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	flatfs "github.com/ipfs/go-ds-flatfs"
 	lockfile "github.com/ipfs/go-fs-lock"
 	"github.com/ipfs/kubo/config"
 	"github.com/ipfs/kubo/core/coreiface/options"
@@ -72,11 +73,19 @@ func openRepo(dir, apiAddr string, lock *os.File) (repo.Repo, error) {
 	if err := settle(dir, apiAddr); err != nil {
 		return nil, fmt.Errorf("settings of the IPFS repo %s: %w", dir, err)
 	}
+	if err := mendShards(dir); err != nil {
+		return nil, err
+	}
 	r, err := fsrepo.Open(dir)
 	if errors.As(err, new(lockfile.LockedError)) {
 		return nil, busyRepo(dir)
 	} else if err != nil {
 		return nil, fmt.Errorf("open the IPFS repo %s: %w", dir, err)
+	}
+	if !made {
+		if err := syncFS(lock); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
 	}
 	return r, nil
 }
@@ -202,6 +211,31 @@ func harden(c *config.Config, apiAddr string) {
 	c.Datastore.BlockKeyCacheSize = *config.NewOptionalInteger(0)
 	c.Datastore.WriteThrough = config.True
 	c.Import.CidVersion = *config.NewOptionalInteger(1)
+}
+
+// mendShards writes the file again that tells flatfs how it names its directories, if a
+// power cut has emptied it: flatfs makes it, without a sync, when a repo is first opened.
+func mendShards(dir string) error {
+	blocks := filepath.Join(dir, blocksDir)
+	if made, err := fileExists(blocks); err != nil || !made {
+		return err
+	}
+	path := filepath.Join(blocks, flatfs.SHARDING_FN)
+	have, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(bytes.TrimSpace(have)) > 0 {
+		return nil
+	}
+	spec, err := os.ReadFile(filepath.Join(dir, "datastore_spec"))
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(spec, []byte(shardFunc)) {
+		return nil // not a repo that we made
+	}
+	return replaceFile(path, []byte(shardFunc+"\n"))
 }
 
 // embeddedMigrations are the steps this Kubo can make without a download, by the version
