@@ -84,10 +84,14 @@ func decodeTop(b []byte) (*vaultTop, error) {
 // decodeRoot reads a pointer that may be empty: an empty table.
 func decodeRoot(d *crypt.Decoder) crypt.PagePointer {
 	p := crypt.DecodePagePointer(d)
-	if p.CID.Digest == ([32]byte{}) {
-		return crypt.PagePointer{}
+	if p.CID.Digest != ([32]byte{}) {
+		return p
 	}
-	return p
+	empty := crypt.PagePointer{Pointer: crypt.Pointer{CID: CID{Codec: crypt.Raw}}, Node: CID{Codec: crypt.DagPB}}
+	if p != empty {
+		d.Fail("an empty table that is not empty")
+	}
+	return crypt.PagePointer{}
 }
 
 // links are what the shadow tree's top node links below the page itself.
