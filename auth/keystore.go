@@ -1,0 +1,329 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	keystoreName = "identity.keystore"
+	keystoreTemp = ".identity.keystore.new"
+	keystoreLock = ".lock"
+
+	lockDeadline = 10 * time.Second
+	lockPoll     = 20 * time.Millisecond
+)
+
+// newKeystore makes a keystore with one slot and without contents.
+func newKeystore(did, device string, passphrase []byte, kdf KDF) (*keystore, *secret, error) {
+	k := &keystore{did: did, device: device, slots: make([]slot, 1)}
+	rand.Read(k.id[:])
+	master, err := newSecret(masterSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	rand.Read(master.bytes())
+	if k.slots[0], err = k.newSlot(master, passphrase, kdf); err != nil {
+		master.wipe()
+		return nil, nil, err
+	}
+	return k, master, nil
+}
+
+func (k *keystore) newSlot(master *secret, passphrase []byte, kdf KDF) (slot, error) {
+	s := slot{kdf: kdf.orDefault()}
+	if len(passphrase) == 0 {
+		return s, fmt.Errorf("the passphrase is empty: %w", ErrInvalid)
+	}
+	if err := s.kdf.check(); err != nil {
+		return s, fmt.Errorf("%v: %w", err, ErrInvalid)
+	}
+	rand.Read(s.salt[:])
+	rand.Read(s.nonce[:])
+	key, err := s.kdf.derive(passphrase, s.salt[:])
+	if err != nil {
+		return s, err
+	}
+	defer key.wipe()
+	aead, err := chacha20poly1305.NewX(key.bytes())
+	if err != nil {
+		return s, fmt.Errorf("sealing a slot: %w", err)
+	}
+	aead.Seal(s.sealed[:0], s.nonce[:], master.bytes(), k.slotAAD(&s))
+	return s, nil
+}
+
+// unlock tries each slot and returns the master key and the number of the slot.
+func (k *keystore) unlock(ctx context.Context, passphrase []byte) (*secret, int, error) {
+	for i := range k.slots {
+		if err := ctx.Err(); err != nil { // each try takes about a second
+			return nil, 0, err
+		}
+		master, err := k.slots[i].open(passphrase, k.slotAAD(&k.slots[i]))
+		if err == nil {
+			return master, i, nil
+		}
+		if !errors.Is(err, ErrPassphrase) {
+			return nil, 0, err
+		}
+	}
+	return nil, 0, ErrPassphrase
+}
+
+func (s *slot) open(passphrase, aad []byte) (*secret, error) {
+	key, err := s.kdf.derive(passphrase, s.salt[:])
+	if err != nil {
+		return nil, err
+	}
+	defer key.wipe()
+	aead, err := chacha20poly1305.NewX(key.bytes())
+	if err != nil {
+		return nil, fmt.Errorf("opening a slot: %w", err)
+	}
+	master, err := newSecret(masterSize)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := aead.Open(master.bytes()[:0], s.nonce[:], s.sealed[:], aad); err != nil {
+		master.wipe()
+		return nil, ErrPassphrase
+	}
+	return master, nil
+}
+
+// open opens the contents. With the right master key, only damage makes it fail.
+func (k *keystore) open(master *secret) (*contents, error) {
+	aead, err := chacha20poly1305.NewX(master.bytes())
+	if err != nil {
+		return nil, fmt.Errorf("opening the keystore: %w", err)
+	}
+	if len(k.sealed) < tagSize {
+		return nil, fmt.Errorf("contents of %d bytes: %w", len(k.sealed), ErrKeystore)
+	}
+	plain, err := newSecret(len(k.sealed) - tagSize)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.wipe()
+	if _, err := aead.Open(plain.bytes()[:0], k.nonce[:], k.sealed, k.contentsAAD()); err != nil {
+		return nil, fmt.Errorf("the contents or the header were altered: %w", ErrKeystore)
+	}
+	return parseContents(plain.bytes())
+}
+
+// seal seals the contents, and with them the header as it is now.
+func (k *keystore) seal(master *secret, c *contents) error {
+	plain, err := c.encode()
+	if err != nil {
+		return err
+	}
+	defer plain.wipe()
+	aead, err := chacha20poly1305.NewX(master.bytes())
+	if err != nil {
+		return fmt.Errorf("sealing the keystore: %w", err)
+	}
+	k.pending = c.phrase != nil
+	rand.Read(k.nonce[:])
+	k.sealed = aead.Seal(nil, k.nonce[:], plain.bytes(), k.contentsAAD())
+	if n := len(k.encode()); n > keystoreMax {
+		return fmt.Errorf("a keystore of %d bytes: %w", n, ErrInvalid)
+	}
+	return nil
+}
+
+// readKeystore reads the file of a directory. ErrNoIdentity, ErrKeystore.
+func readKeystore(dir string) (*keystore, error) {
+	path := filepath.Join(dir, keystoreName)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the keystore: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, keystoreMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the keystore: %w", err)
+	}
+	k, err := parseKeystore(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return k, nil
+}
+
+// write replaces the file at once: after a crash there is the old one or the new one. The
+// caller holds the directory's lock.
+func (k *keystore) write(dir string) (err error) {
+	temp := filepath.Join(dir, keystoreTemp)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("writing the keystore: %w", err)
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing the keystore: %w", err)
+	}
+	_, err = f.Write(k.encode())
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temp, filepath.Join(dir, keystoreName))
+	}
+	if err != nil {
+		_ = os.Remove(temp) // the error that counts is the first
+		return fmt.Errorf("writing the keystore: %w", err)
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("syncing a directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("syncing %s: %w", dir, err)
+	}
+	return nil
+}
+
+// lockDir keeps other processes from changing the keystore until the returned function is
+// called. It waits for them at most lockDeadline, then gives ErrBusy.
+func lockDir(ctx context.Context, dir string) (func(), error) {
+	f, err := os.OpenFile(filepath.Join(dir, keystoreLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking the keystore: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockDeadline)
+	defer cancel()
+	tick := time.NewTicker(lockPoll) // flock knows no deadline
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("locking the keystore: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("another process changes the keystore in %s: %w", dir, ErrBusy)
+		}
+	}
+}
+
+// change unlocks the keystore of dir, lets edit change it, and writes it back. edit says
+// whether there is anything to write, and is given the number of the slot that opened.
+func change(ctx context.Context, dir string, passphrase []byte, edit func(*keystore, *contents, *secret, int) (bool, error)) error {
+	release, err := lockDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	k, err := readKeystore(dir)
+	if err != nil {
+		return err
+	}
+	master, n, err := k.unlock(ctx, passphrase)
+	if err != nil {
+		return err
+	}
+	defer master.wipe()
+	c, err := k.open(master)
+	if err != nil {
+		return err
+	}
+	defer c.wipe()
+	write, err := edit(k, c, master, n)
+	if err != nil || !write {
+		return err
+	}
+	if err := k.seal(master, c); err != nil {
+		return err
+	}
+	return k.write(dir)
+}
+
+// Summary is what the keystore tells without its passphrase; nothing of it is secret,
+// and nothing of it is verified before Login.
+type Summary struct {
+	DID           string
+	Device        string // Device.ID
+	PhrasePending bool   // the recovery phrase was not confirmed yet
+	KDF           KDF    // of the first slot
+}
+
+// Inspect reads the keystore's public part. ErrNoIdentity, ErrKeystore.
+func Inspect(dir string) (Summary, error) {
+	k, err := readKeystore(dir)
+	if err != nil {
+		return Summary{}, err
+	}
+	return Summary{DID: k.did, Device: k.device, PhrasePending: k.pending, KDF: k.slots[0].kdf}, nil
+}
+
+// ChangePassphrase replaces the slot that current opens by one for next. Copies of the
+// old file still open with the old passphrase.
+func ChangePassphrase(ctx context.Context, dir string, current, next []byte, kdf KDF) error {
+	return change(ctx, dir, current, func(k *keystore, _ *contents, master *secret, n int) (bool, error) {
+		s, err := k.newSlot(master, next, kdf)
+		if err != nil {
+			return false, err
+		}
+		k.slots[n] = s
+		return true, nil
+	})
+}
+
+// RecoveryPhrase returns the phrase while it is not confirmed; then ErrConfirmed. Wipe it
+// after use.
+func RecoveryPhrase(ctx context.Context, dir string, passphrase []byte) (*Phrase, error) {
+	var p *Phrase
+	err := change(ctx, dir, passphrase, func(_ *keystore, c *contents, _ *secret, _ int) (bool, error) {
+		if c.phrase == nil {
+			return false, ErrConfirmed
+		}
+		s, err := copySecret(c.phrase.bytes())
+		if err == nil {
+			p = &Phrase{entropy: s}
+		}
+		return false, err
+	})
+	return p, err
+}
+
+// ConfirmPhrase records that the owner has written the phrase down and removes it from
+// the keystore. Confirming again does nothing.
+func ConfirmPhrase(ctx context.Context, dir string, passphrase []byte) error {
+	return change(ctx, dir, passphrase, func(_ *keystore, c *contents, _ *secret, _ int) (bool, error) {
+		if c.phrase == nil {
+			return false, nil
+		}
+		c.phrase.wipe()
+		c.phrase = nil
+		return true, nil
+	})
+}
