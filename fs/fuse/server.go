@@ -183,3 +183,10 @@ func (s *Server) notify(code int32, body []byte) error {
 	}
 	return err
 }
+
+// Check reports whether a directory could be mounted on, without mounting. A dead mount
+// that is found there is removed.
+func Check(mountpoint string, o Options) error {
+	_, err := prepare(mountpoint, o.NonEmpty)
+	return err
+}

@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// Version of this program.
+const Version = "2.0.0-dev"
+
+// env is what a command has to do with: tests give it other files.
+type env struct {
+	in   *os.File
+	out  io.Writer
+	err  io.Writer
+	home daemon.Home
+}
+
+// command is one command of the program. parse sees its flags set and the arguments that
+// are left; run does the work.
+type command interface {
+	flags(*flag.FlagSet)
+	parse(args []string) error
+	run(context.Context, *env) error
+}
+
+// entry describes a command to people; the manual pages are made from it.
+type entry struct {
+	name, args, short string
+	long              string
+	hidden            bool
+	make              func() command
+}
+
+func entries() []entry {
+	return []entry{
+		{"up", "[MOUNTPOINT]", "first run and everything after: identity, login, mount; in the foreground",
+			"Makes an identity and a vault if there are none, asks for the passphrase, mounts the drive at MOUNTPOINT (~/IpfsCloud if none is given) and shows a status line. Ctrl-C flushes and unmounts; a second Ctrl-C stops waiting.", false,
+			func() command { return &upCommand{} }},
+		{"demo", "", "show the whole job in a throw-away home",
+			"Makes an identity, logs in, mounts, writes files with ordinary programs, shows what lies in IPFS, wipes the cache and the journal, mounts again and compares. Ends with 0 only if all of it held, and leaves nothing behind.", false,
+			func() command { return &demoCommand{} }},
+		{"init", "", "make an identity",
+			"Makes a DID and its keystore and prints the DID. The recovery phrase of 24 words is shown once, on a terminal, and two words are asked back; without a terminal it is written to a new file with --phrase-out.", false,
+			func() command { return &initCommand{} }},
+		{"login", "", "open a session", "Asks for the passphrase, unlocks the keystore, answers a fresh challenge with this device's key, and keeps the session in a background process that `mount` asks for signatures.", false,
+			func() command { return &loginCommand{} }},
+		{"logout", "", "end the session", "Ends the session and wipes its keys. Refused (8) while a drive is mounted with it.", false,
+			func() command { return &logoutCommand{} }},
+		{"whoami", "", "tell who is logged in", "", false, func() command { return &whoamiCommand{} }},
+		{"mount", "MOUNTPOINT", "mount the drive",
+			"Mounts the drive of the logged-in identity. In the foreground until it is unmounted; with -d it returns when the drive is ready, with its true status.", false,
+			func() command { return &mountCommand{} }},
+		{"umount", "[MOUNTPOINT]", "unmount the drive", "Waits until the journal is synced; with --flush, until everything is committed in IPFS.", false,
+			func() command { return &umountCommand{} }},
+		{"status", "", "show where the drive stands", "", false, func() command { return &statusCommand{} }},
+		{"sync", "[PATH]", "wait until all changes are committed", "Returns when everything written before is as durable as asked for. PATH names the drive if it is given; all of the drive is synced.", false,
+			func() command { return &syncCommand{} }},
+		{"info", "PATH", "show what lies in IPFS for a path", "", false, func() command { return &infoCommand{} }},
+		{"id", "show | phrase | resolve DID", "show the identity, its recovery phrase, or a DID's document", "", false,
+			func() command { return &idCommand{} }},
+		{"destroy", "", "remove the identity, the keys and the embedded node from this machine",
+			"What was stored in the embedded node is gone with it. What lies in other IPFS nodes stays there as ciphertext. Without the recovery phrase nobody can read it any more.", false,
+			func() command { return &destroyCommand{} }},
+		{"version", "", "print the version", "", false, func() command { return &versionCommand{} }},
+		{"agent", "", "hold a session (started by login)", "", true, func() command { return &agentCommand{} }},
+		{"man", "DIR", "write the manual pages", "", true, func() command { return &manCommand{} }},
+	}
+}
+
+// Run runs the program and returns its exit code. args[0] is the program's name:
+// "mount.ipfscloud" makes it a mount helper, as mount(8) calls it.
+func Run(args []string) int {
+	e := &env{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	if err := auth.HardenProcess(); err != nil {
+		fmt.Fprintln(e.err, "ipfscloud: secrets cannot be kept out of core dumps:", err)
+		return ExitFailure
+	}
+	if filepath.Base(args[0]) == "mount.ipfscloud" {
+		return e.finish("mount.ipfscloud", e.mountHelper(args[1:]))
+	}
+	return e.main(args[1:])
+}
+
+func (e *env) main(args []string) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		return e.help(args)
+	}
+	if args[0] == "--version" {
+		args[0] = "version"
+	}
+	for _, c := range entries() {
+		if c.name == args[0] {
+			return e.finish("ipfscloud "+c.name, e.execute(&c, args[1:]))
+		}
+	}
+	return e.finish("ipfscloud", fmt.Errorf("%w: there is no command %q; see `ipfscloud help`", errUsage, args[0]))
+}
+
+func (e *env) execute(c *entry, args []string) error {
+	var err error
+	if e.home, err = daemon.FindHome(); err != nil {
+		return err
+	}
+	cmd := c.make()
+	set := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	cmd.flags(set)
+	rest, err := parseFlags(set, args)
+	if errors.Is(err, flag.ErrHelp) {
+		c.usage(e.out)
+		return nil
+	}
+	if err == nil {
+		err = cmd.parse(rest)
+	}
+	if err != nil {
+		if !errors.Is(err, errUsage) {
+			err = fmt.Errorf("%w: %w", errUsage, err)
+		}
+		return fmt.Errorf("%w; see `ipfscloud %s --help`", err, c.name)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	return cmd.run(ctx, e)
+}
+
+// parseFlags lets flags stand behind arguments too: "mount DIR -d".
+func parseFlags(set *flag.FlagSet, args []string) (rest []string, err error) {
+	for len(args) > 0 {
+		if err := set.Parse(args); err != nil {
+			return nil, err
+		}
+		left := set.Args()
+		if len(left) == 0 {
+			break
+		}
+		if n := len(args) - len(left); n > 0 && args[n-1] == "--" {
+			return append(rest, left...), nil
+		}
+		rest, args = append(rest, left[0]), left[1:]
+	}
+	return rest, nil
+}
+
+// finish prints one line about a failure and returns the exit code.
+func (e *env) finish(who string, err error) int {
+	code, advice := exitCode(err)
+	if err != nil {
+		line := strings.ReplaceAll(err.Error(), "\n", "; ")
+		line = strings.TrimPrefix(line, errUsage.Error()+": ")
+		if advice != "" {
+			line += " (" + advice + ")"
+		}
+		fmt.Fprintf(e.err, "%s: %s\n", who, line)
+	}
+	return code
+}
+
+func (e *env) help(args []string) int {
+	if len(args) > 1 {
+		for _, c := range entries() {
+			if c.name == args[1] {
+				c.usage(e.out)
+				return ExitOK
+			}
+		}
+	}
+	fmt.Fprintf(e.out, "ipfscloud %s: your files as a drive, encrypted on this machine, stored in IPFS\n\n", Version)
+	for _, c := range entries() {
+		if !c.hidden {
+			fmt.Fprintf(e.out, "  %-8s %-28s %s\n", c.name, c.args, c.short)
+		}
+	}
+	fmt.Fprintf(e.out, "\n`ipfscloud help COMMAND` tells more. Start with `ipfscloud up`.\n")
+	if len(args) == 0 {
+		return ExitUsage
+	}
+	return ExitOK
+}
+
+func (c *entry) usage(w io.Writer) {
+	fmt.Fprintf(w, "usage: ipfscloud %s %s\n\n%s\n", c.name, c.args, sentence(c.short))
+	if c.long != "" {
+		fmt.Fprintf(w, "\n%s\n", c.long)
+	}
+	set := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	c.make().flags(set)
+	set.SetOutput(w)
+	fmt.Fprintln(w)
+	set.PrintDefaults()
+}
+
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
+
+// stopSignals asks for the signals that end a drive. The first flushes and unmounts, a
+// second one stops waiting.
+func stopSignals() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	return c, func() { signal.Stop(c) }
+}
+
+// noArgs is the parse of a command without arguments.
+func noArgs(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: unexpected argument %q", errUsage, args[0])
+	}
+	return nil
+}

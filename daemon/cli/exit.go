@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// Exit codes. They are an interface: scripts depend on them.
+const (
+	ExitOK          = 0
+	ExitFailure     = 1 // something went wrong that has no code of its own
+	ExitUsage       = 2 // the command line or the configuration is wrong
+	ExitNotFound    = 3 // no such identity, drive, path or mountpoint
+	ExitRefused     = 4 // not logged in, or the login was refused
+	ExitUnavailable = 5 // the storage backend did not answer; try again
+	ExitIntegrity   = 6 // something stored does not verify
+	ExitMount       = 7 // the drive cannot be mounted there
+	ExitBusy        = 8 // in use or locked by another process
+)
+
+// errUsage: the command line is wrong.
+var errUsage = errors.New("usage")
+
+// exits is the one table from meanings to exit codes, and to what a person can do. The
+// first match counts.
+var exits = []struct {
+	err    error
+	code   int
+	advice string
+}{
+	{errUsage, ExitUsage, ""},
+	{daemon.ErrConfig, ExitUsage, ""},
+	{auth.ErrInvalid, ExitUsage, ""},
+	{auth.ErrPhrase, ExitUsage, ""},
+	{auth.ErrPassphrase, ExitRefused, ""},
+	{auth.ErrRefused, ExitRefused, ""},
+	{auth.ErrNoSession, ExitRefused, "log in with `ipfscloud login`"},
+	{auth.ErrKeystore, ExitIntegrity, "restore the keystore from a backup, or make it anew with `ipfscloud init --phrase-in FILE`"},
+	{auth.ErrRollback, ExitIntegrity, ""},
+	{auth.ErrHeld, ExitBusy, "unmount first: `ipfscloud umount MOUNTPOINT`"},
+	{auth.ErrBusy, ExitBusy, ""},
+	{auth.ErrNoIdentity, ExitNotFound, "make one with `ipfscloud init`"},
+	{daemon.ErrDID, ExitUsage, ""},
+	{daemon.ErrDIDMethod, ExitUsage, "key, web and peer resolve"},
+	{daemon.ErrDIDNotFound, ExitNotFound, ""},
+	{daemon.ErrDIDUnavailable, ExitUnavailable, "try again"},
+	{auth.ErrUnavailable, ExitUnavailable, "try again"},
+	{daemon.ErrMountpointMissing, ExitNotFound, "make it with mkdir"},
+	{daemon.ErrMountpointNotDir, ExitMount, ""},
+	{daemon.ErrMountpointNotEmpty, ExitMount, "choose an empty directory, or say -o nonempty"},
+	{daemon.ErrMountpointBusy, ExitBusy, "unmount it first"},
+	{daemon.ErrMount, ExitMount, ""},
+	{daemon.ErrNotRunning, ExitNotFound, "mount it with `ipfscloud mount MOUNTPOINT`"},
+	{daemon.ErrBusy, ExitBusy, ""},
+	{daemon.ErrRollback, ExitIntegrity, ""},
+	{daemon.ErrFork, ExitIntegrity, ""},
+	{daemon.ErrIntegrity, ExitIntegrity, ""},
+	{daemon.ErrNotRecipient, ExitRefused, "this identity does not own the vault"},
+	{daemon.ErrUnavailable, ExitUnavailable, "is the IPFS node running? try again"},
+	{daemon.ErrInvalid, ExitUsage, ""},
+	{daemon.ErrNotFound, ExitNotFound, ""},
+	{context.DeadlineExceeded, ExitUnavailable, "try again"},
+}
+
+// exitCode returns the code and the advice for an error.
+func exitCode(err error) (int, string) {
+	if err == nil {
+		return ExitOK, ""
+	}
+	var child childError
+	if errors.As(err, &child) {
+		return child.code, ""
+	}
+	for _, e := range exits {
+		if errors.Is(err, e.err) {
+			return e.code, e.advice
+		}
+	}
+	return ExitFailure, ""
+}

@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// initCommand makes an identity.
+type initCommand struct {
+	pass      passSource
+	method    string
+	phraseOut string
+	phraseIn  string
+}
+
+func (c *initCommand) flags(f *flag.FlagSet) {
+	c.pass.flags(f)
+	f.StringVar(&c.method, "did", "key", "DID `METHOD` of the identity: key")
+	f.StringVar(&c.phraseOut, "phrase-out", "", "write the recovery phrase to `FILE`, which must not exist")
+	f.StringVar(&c.phraseIn, "phrase-in", "", "restore the identity of the recovery phrase in `FILE` (- asks for it)")
+}
+
+func (c *initCommand) parse(args []string) error {
+	if c.phraseIn != "" && c.phraseOut != "" {
+		return fmt.Errorf("%w: --phrase-in and --phrase-out exclude each other", errUsage)
+	}
+	return noArgs(args)
+}
+
+func (c *initCommand) run(ctx context.Context, e *env) error {
+	id, err := c.create(ctx, e)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, id)
+	return nil
+}
+
+// create makes the identity and returns its DID.
+func (c *initCommand) create(ctx context.Context, e *env) (string, error) {
+	if s, err := auth.Inspect(e.home.Keystore); err == nil {
+		return "", fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
+	} else if !errors.Is(err, auth.ErrNoIdentity) {
+		return "", err
+	}
+	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method}
+	cfg.DeviceName, _ = os.Hostname() // a name for people; none is fine too
+	cfg.DeviceName = cfg.DeviceName[:min(len(cfg.DeviceName), 64)]
+	if c.phraseIn == "" && c.phraseOut == "" && !e.terminal() {
+		return "", fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
+	}
+	var out *os.File
+	var err error
+	if c.phraseOut != "" { // first of all: a phrase that cannot be kept must not be drawn
+		out, err = os.OpenFile(c.phraseOut, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return "", fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
+		}
+		defer out.Close()
+	}
+	id, err := c.make(ctx, e, cfg)
+	if err != nil {
+		if out != nil {
+			os.Remove(out.Name())
+		}
+		return "", err
+	}
+	defer clear(id.pass)
+	if id.identity.Phrase == nil { // restored: its owner has the phrase
+		return id.identity.DID, nil
+	}
+	defer id.identity.Phrase.Wipe()
+	switch {
+	case out != nil:
+		_, err := fmt.Fprintln(out, strings.Join(id.identity.Phrase.Words(), " "))
+		if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+			return "", fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
+		}
+	default:
+		if err := e.showPhrase(id.identity.Phrase.Words()); err != nil {
+			fmt.Fprintln(e.err, "The recovery phrase was not confirmed:", err)
+			fmt.Fprintln(e.err, "`ipfscloud id phrase` shows it again. Until then the drive is not recoverable.")
+			return id.identity.DID, nil
+		}
+	}
+	return id.identity.DID, auth.ConfirmPhrase(ctx, e.home.Keystore, id.pass)
+}
+
+type made struct {
+	identity *auth.Identity
+	pass     []byte
+}
+
+func (c *initCommand) make(ctx context.Context, e *env, cfg auth.InitConfig) (made, error) {
+	if c.phraseIn != "" {
+		p, err := c.readPhrase(e)
+		if err != nil {
+			return made{}, err
+		}
+		defer p.Wipe()
+		cfg.Phrase = p
+	}
+	pass, err := c.pass.get(e, "New passphrase", true)
+	if err != nil {
+		return made{}, err
+	}
+	cfg.Passphrase = pass
+	id, err := auth.Init(ctx, cfg)
+	return made{id, pass}, err
+}
+
+func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) {
+	if c.phraseIn == "-" && e.terminal() {
+		b, err := e.askSecret("The 24 words (not shown): ")
+		if err != nil {
+			return nil, err
+		}
+		defer clear(b)
+		return auth.ParsePhrase(b)
+	}
+	in := io.Reader(e.in)
+	if c.phraseIn != "-" {
+		f, err := os.Open(c.phraseIn)
+		if err != nil {
+			return nil, fmt.Errorf("%w: recovery phrase: %w", errUsage, err)
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, passMax))
+	if err != nil {
+		return nil, fmt.Errorf("reading the recovery phrase: %w", err)
+	}
+	defer clear(b)
+	return auth.ParsePhrase(b)
+}
+
+// showPhrase shows the words on the alternate screen, which leaves no trace in the
+// terminal's history, and asks two of them back.
+func (e *env) showPhrase(words []string) error {
+	fmt.Fprint(e.err, "\x1b[?1049h\x1b[H\x1b[2J")
+	defer fmt.Fprint(e.err, "\x1b[?1049l")
+	fmt.Fprint(e.err, "Your recovery phrase. Write it down, on paper. Who has it, has the drive;\nwithout it and without the passphrase, nobody has.\n\n")
+	for i, w := range words {
+		fmt.Fprintf(e.err, "  %2d. %-12s", i+1, w)
+		if i%4 == 3 {
+			fmt.Fprintln(e.err)
+		}
+	}
+	if _, err := e.ask("\nPress Enter when you have it. "); err != nil {
+		return err
+	}
+	fmt.Fprint(e.err, "\x1b[H\x1b[2J")
+	order := rand.Perm(len(words))
+	for _, i := range order[:2] {
+		got, err := e.ask(fmt.Sprintf("Word %d: ", i+1))
+		if err != nil {
+			return err
+		}
+		if !strings.EqualFold(got, words[i]) {
+			return fmt.Errorf("word %d is another one: %w", i+1, auth.ErrPhrase)
+		}
+	}
+	return nil
+}
+
+// idCommand shows the identity.
+type idCommand struct {
+	pass passSource
+	json bool
+	what string
+	did  string
+}
+
+func (c *idCommand) flags(f *flag.FlagSet) {
+	c.pass.flags(f)
+	f.BoolVar(&c.json, "json", false, "print JSON")
+}
+
+func (c *idCommand) parse(args []string) error {
+	switch {
+	case len(args) == 1 && (args[0] == "show" || args[0] == "phrase"):
+		c.what = args[0]
+	case len(args) == 2 && args[0] == "resolve":
+		c.what, c.did = args[0], args[1]
+	default:
+		return fmt.Errorf("%w: want show, phrase, or resolve DID", errUsage)
+	}
+	return nil
+}
+
+func (c *idCommand) run(ctx context.Context, e *env) error {
+	switch c.what {
+	case "resolve":
+		b, err := daemon.ResolveDID(ctx, c.did)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(e.out, string(b))
+		return nil
+	case "phrase":
+		return c.phrase(ctx, e)
+	}
+	s, err := auth.Inspect(e.home.Keystore)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return json.NewEncoder(e.out).Encode(map[string]any{"did": s.DID, "device": s.Device, "phrase_pending": s.PhrasePending})
+	}
+	fmt.Fprintln(e.out, "did:   ", s.DID)
+	fmt.Fprintln(e.out, "device:", s.Device)
+	if s.PhrasePending {
+		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
+	}
+	return nil
+}
+
+func (c *idCommand) phrase(ctx context.Context, e *env) error {
+	if !e.terminal() {
+		return fmt.Errorf("%w: the recovery phrase is shown on a terminal only", errUsage)
+	}
+	pass, err := c.pass.get(e, "Passphrase", false)
+	if err != nil {
+		return err
+	}
+	defer clear(pass)
+	p, err := auth.RecoveryPhrase(ctx, e.home.Keystore, pass)
+	if err != nil {
+		return err
+	}
+	defer p.Wipe()
+	if err := e.showPhrase(p.Words()); err != nil {
+		return err
+	}
+	return auth.ConfirmPhrase(ctx, e.home.Keystore, pass)
+}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// passSource says where the passphrase comes from: a file, an open descriptor, systemd's
+// credentials, or a prompt. Never the arguments or the environment, which others can see.
+type passSource struct {
+	file string
+	fd   int
+}
+
+func (p *passSource) flags(f *flag.FlagSet) {
+	f.StringVar(&p.file, "passfile", "", "read the passphrase from the first line of `FILE`")
+	f.IntVar(&p.fd, "passfd", -1, "read the passphrase from descriptor `N`")
+}
+
+const passMax = 1 << 16
+
+// get returns the passphrase. With again, a prompt asks twice.
+func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
+	switch {
+	case p.file != "":
+		f, err := os.Open(p.file)
+		if err != nil {
+			return nil, fmt.Errorf("passphrase file: %w", err)
+		}
+		defer f.Close()
+		return firstLine(f, p.file)
+	case p.fd >= 0:
+		f := os.NewFile(uintptr(p.fd), "passfd")
+		if f == nil {
+			return nil, fmt.Errorf("%w: descriptor %d is not open", errUsage, p.fd)
+		}
+		defer f.Close()
+		return firstLine(f, fmt.Sprint("descriptor ", p.fd))
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if f, err := os.Open(filepath.Join(dir, "passphrase")); err == nil {
+			defer f.Close()
+			return firstLine(f, f.Name())
+		}
+	}
+	if !term.IsTerminal(int(e.in.Fd())) {
+		return nil, fmt.Errorf("%w: there is no terminal to ask for the passphrase: use --passfile or --passfd", errUsage)
+	}
+	for {
+		b, err := e.askSecret(prompt + ": ")
+		if err != nil || !again {
+			return b, err
+		}
+		second, err := e.askSecret("Once more: ")
+		if err != nil {
+			return nil, err
+		}
+		if same := bytes.Equal(b, second); same && len(b) > 0 {
+			clear(second)
+			return b, nil
+		}
+		fmt.Fprintln(e.err, "That was empty, or not the same twice.")
+	}
+}
+
+func (e *env) askSecret(prompt string) ([]byte, error) {
+	fmt.Fprint(e.err, prompt)
+	b, err := term.ReadPassword(int(e.in.Fd()))
+	fmt.Fprintln(e.err)
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return b, nil
+}
+
+func firstLine(r io.Reader, name string) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, passMax))
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase from %s: %w", name, err)
+	}
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		clear(b[i:])
+		b = b[:i]
+	}
+	b = bytes.TrimSuffix(b, []byte("\r"))
+	if len(b) == 0 {
+		return nil, fmt.Errorf("%w: %s holds no passphrase", errUsage, name)
+	}
+	return b, nil
+}
+
+// confirm asks a question whose answer is a line.
+func (e *env) ask(prompt string) (string, error) {
+	fmt.Fprint(e.err, prompt)
+	line, err := bufio.NewReader(e.in).ReadString('\n')
+	if err != nil && !(errors.Is(err, io.EOF) && line != "") {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	return strings.TrimSpace(line), nil
+}
+
+// terminal tells whether a person is there to ask and to show things to.
+func (e *env) terminal() bool {
+	out, ok := e.out.(*os.File)
+	return ok && term.IsTerminal(int(e.in.Fd())) && term.IsTerminal(int(out.Fd()))
+}

@@ -1,0 +1,33 @@
+package daemon
+
+import (
+	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/fuse"
+)
+
+// What a run of the daemon can fail with, for callers that see no deeper package.
+var (
+	ErrBusy               = fs.ErrBusy
+	ErrUnavailable        = fs.ErrUnavailable
+	ErrIntegrity          = fs.ErrIntegrity
+	ErrRollback           = fs.ErrRollback
+	ErrFork               = fs.ErrFork
+	ErrNotFound           = fs.ErrNotFound
+	ErrInvalid            = fs.ErrInvalid
+	ErrNotSupported       = fs.ErrNotSupported
+	ErrNotRecipient       = crypt.ErrNotRecipient
+	ErrDID                = did.ErrInvalid
+	ErrDIDMethod          = did.ErrUnsupportedMethod
+	ErrDIDNotFound        = did.ErrNotFound
+	ErrDIDUnavailable     = did.ErrUnavailable
+	ErrMount              = fuse.ErrMount
+	ErrMountpointMissing  = fuse.ErrMountpointMissing
+	ErrMountpointNotDir   = fuse.ErrMountpointNotDir
+	ErrMountpointNotEmpty = fuse.ErrMountpointNotEmpty
+	ErrMountpointBusy     = fuse.ErrMountpointBusy
+)
+
+// Identity is who a drive belongs to: a session of the package auth.
+type Identity = fs.Identity

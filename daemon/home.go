@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// HomeEnv names the environment variable that puts all state under one directory.
+const HomeEnv = "IPFSCLOUD_HOME"
+
+// Home is where everything of one user's daemon lies.
+type Home struct {
+	Config   string // config.toml
+	Keystore string
+	State    string
+	Journal  string
+	Staging  string
+	Cache    string
+	IPFS     string // repo of the embedded node
+	Run      string // sockets and locks
+}
+
+// FindHome returns the directories of this user: all under $IPFSCLOUD_HOME if that is
+// set; else what systemd gives a service; else those of the XDG base directories.
+func FindHome() (Home, error) {
+	if dir := os.Getenv(HomeEnv); dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return Home{}, err
+		}
+		return HomeAt(abs), nil
+	}
+	if state := os.Getenv("STATE_DIRECTORY"); state != "" {
+		return split(os.Getenv("CONFIGURATION_DIRECTORY"), state, os.Getenv("CACHE_DIRECTORY"), os.Getenv("RUNTIME_DIRECTORY")), nil
+	}
+	user, err := os.UserHomeDir()
+	if err != nil {
+		return Home{}, fmt.Errorf("no home directory: set %s: %w", HomeEnv, err)
+	}
+	xdg := func(env, fallback string) string {
+		if d := os.Getenv(env); filepath.IsAbs(d) {
+			return filepath.Join(d, "ipfscloud")
+		}
+		return filepath.Join(user, fallback, "ipfscloud")
+	}
+	h := split(xdg("XDG_CONFIG_HOME", ".config"), xdg("XDG_STATE_HOME", ".local/state"), xdg("XDG_CACHE_HOME", ".cache"), "")
+	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) {
+		h.Run = filepath.Join(d, "ipfscloud")
+	}
+	return h, nil
+}
+
+// HomeAt is the home with all state under one directory.
+func HomeAt(dir string) Home {
+	h := split(dir, dir, "", filepath.Join(dir, "run"))
+	h.State, h.Cache = filepath.Join(dir, "state"), filepath.Join(dir, "cache")
+	return h
+}
+
+func split(config, state, cache, run string) Home {
+	if config == "" {
+		config = state
+	}
+	if cache == "" {
+		cache = filepath.Join(state, "cache")
+	}
+	if run == "" {
+		run = filepath.Join(state, "run")
+	}
+	return Home{
+		Config: filepath.Join(config, "config.toml"), Keystore: filepath.Join(state, "keystore"),
+		State: filepath.Join(state, "state"), Journal: filepath.Join(state, "journal"),
+		Staging: filepath.Join(state, "staging"), Cache: cache, IPFS: filepath.Join(state, "ipfs"), Run: run,
+	}
+}
+
+// Make makes the directories, for this user alone.
+func (h Home) Make() error {
+	for _, d := range []string{h.State, h.Journal, h.Staging, h.Cache, h.Run} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("making %s: %w", d, err)
+		}
+		if err := os.Chmod(d, 0o700); err != nil {
+			return fmt.Errorf("making %s private: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// The files in Run and State.
+func (h Home) agentSocket() string   { return filepath.Join(h.Run, "agent.sock") }
+func (h Home) controlSocket() string { return filepath.Join(h.Run, "control.sock") }
+func (h Home) vaultFile() string     { return filepath.Join(h.State, "vault") }
+func (h Home) lockFile() string      { return filepath.Join(h.State, "lock") }
+
+// AgentSocket is where the session agent of this home listens.
+func (h Home) AgentSocket() string { return h.agentSocket() }
+
+// IPFSSocket is where the embedded node gives out its RPC.
+func (h Home) IPFSSocket() string { return filepath.Join(h.Run, "ipfs.sock") }
+
+// LogFile is where a daemon without a terminal writes its log.
+func (h Home) LogFile() string { return filepath.Join(h.State, "daemon.log") }
+
+// Destroy removes all of the home: keys, journal, and the embedded node with its blocks.
+func (h Home) Destroy() error {
+	var errs []error
+	for _, d := range []string{h.Keystore, h.State, h.Journal, h.Staging, h.Cache, h.IPFS, h.Run} {
+		errs = append(errs, os.RemoveAll(d))
+	}
+	return errors.Join(errs...)
+}

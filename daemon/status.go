@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"os"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// Status is what `ipfscloud status --json` prints. Its fields are an interface.
+type Status struct {
+	DID        string       `json:"did"`
+	Vault      string       `json:"vault"`
+	Mountpoint string       `json:"mountpoint"`
+	PID        int          `json:"pid"`
+	State      string       `json:"state"` // "mounted", "read-only" or "stopped"
+	Durability string       `json:"durability"`
+	Pending    Pending      `json:"pending"`
+	Commit     Commit       `json:"commit"`
+	Store      fs.StoreInfo `json:"store"`
+	// PhrasePending: the recovery phrase was not confirmed: not recoverable yet.
+	PhrasePending bool     `json:"phrase_pending"`
+	Alerts        []string `json:"alerts"`
+	LastError     string   `json:"last_error,omitempty"` // of the newest attempt to commit
+}
+
+// Pending is what is not committed yet: it lies in the journal.
+type Pending struct {
+	Ops     int     `json:"ops"`
+	Bytes   int64   `json:"bytes"`
+	OldestS float64 `json:"oldest_s"` // seconds; 0 if nothing is pending
+}
+
+// Commit is the newest commit.
+type Commit struct {
+	Sequence uint64    `json:"sequence"`
+	CID      string    `json:"cid"`
+	Time     time.Time `json:"time"`
+}
+
+// Status tells where the drive stands. It waits for nothing.
+func (s *Service) Status() Status {
+	t := s.tree.Status()
+	out := Status{
+		DID: s.p.Identity.DID(), Vault: t.Vault, Mountpoint: s.server.Path(), PID: os.Getpid(), State: "mounted",
+		Durability: string(t.Durability),
+		Pending:    Pending{Ops: t.PendingOps, Bytes: t.PendingBytes},
+		Commit:     Commit{t.Commit.Sequence, t.Commit.Commit.String(), t.Commit.Time},
+		Store:      t.Store, PhrasePending: s.p.PhrasePending, Alerts: t.Alerts, LastError: t.LastError,
+	}
+	if out.Alerts == nil {
+		out.Alerts = []string{}
+	}
+	if t.ReadOnly {
+		out.State = "read-only"
+	}
+	if !t.OldestPending.IsZero() {
+		out.Pending.OldestS = max(0, time.Since(t.OldestPending).Seconds())
+	}
+	return out
+}
+
+// PathInfo is what `ipfscloud info --json` prints.
+type PathInfo struct {
+	Path   string   `json:"path"`
+	Inode  uint64   `json:"inode"`
+	Mode   uint32   `json:"mode"`
+	Size   uint64   `json:"size"`
+	State  string   `json:"state"` // "committed" or "journal"
+	Commit uint64   `json:"commit"`
+	Node   string   `json:"node,omitempty"` // CID of the node that stands for the path in IPFS
+	Blocks []string `json:"blocks"`         // CIDs of the sealed blobs of a file
+}
+
+func pathInfo(i fs.PathInfo) PathInfo {
+	out := PathInfo{Path: i.Path, Inode: uint64(i.Attr.Ino), Mode: i.Attr.Mode, Size: i.Attr.Size,
+		State: i.State, Commit: i.Commit, Blocks: []string{}}
+	if !i.Node.IsZero() {
+		out.Node = i.Node.String()
+	}
+	for _, b := range i.Blocks {
+		out.Blocks = append(out.Blocks, b.String())
+	}
+	return out
+}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+)
+
+// openStore opens the embedded node, or the user's own behind a cache.
+func openStore(ctx context.Context, h Home, c Config, log *slog.Logger) (fs.Store, error) {
+	if c.IPFS == "" {
+		e, err := ipfs.OpenEmbedded(ctx, ipfs.EmbeddedConfig{RepoDir: h.IPFS, SocketPath: h.IPFSSocket(), Log: log})
+		if err != nil {
+			return nil, fmt.Errorf("embedded IPFS node: %w", err)
+		}
+		return e, nil
+	}
+	auth := ""
+	if c.IPFSAuthFile != "" {
+		b, err := os.ReadFile(c.IPFSAuthFile)
+		if err != nil {
+			return nil, fmt.Errorf("%w: authorization for the IPFS node: %w", ErrConfig, err)
+		}
+		auth = strings.TrimSpace(string(b))
+	}
+	r, err := ipfs.OpenRPC(ctx, ipfs.RPCConfig{URL: c.IPFS, Authorization: auth, StagingDir: h.Staging, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("IPFS node at %s: %w", redact(c.IPFS), err)
+	}
+	cached, err := ipfs.NewCache(r, ipfs.CacheConfig{Dir: filepath.Join(h.Cache, "blocks"), Limit: c.CacheMiB << 20, Log: log})
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("block cache: %w", err)
+	}
+	return cached, nil
+}
+
+// redact hides what may be a password in a URL.
+func redact(url string) string {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return url
+	}
+	if _, host, ok := strings.Cut(rest, "@"); ok {
+		return scheme + "://…@" + host
+	}
+	return url
+}
+
+// healer is a store that may have lost the names of commits, and keeps everything until
+// it is told the ones that count.
+type healer interface {
+	Recovered() bool
+	Relink(ctx context.Context, commits []ipfs.Commit) error
+}
+
+// heal gives a store its lost names back: those of the commit this device accepted last.
+func heal(ctx context.Context, store fs.Store, stateDir, vault string, log *slog.Logger) error {
+	h, ok := store.(healer)
+	if !ok || !h.Recovered() {
+		return nil
+	}
+	name, dir, err := fs.LastAccepted(stateDir, vault)
+	if err != nil {
+		return err
+	}
+	var commits []ipfs.Commit
+	if name.Sequence > 0 {
+		commits = append(commits, ipfs.Commit{Name: name, Dir: dir})
+	}
+	log.Warn("the node's MFS could not be read after a crash; linking the last commit again", "sequence", name.Sequence)
+	return h.Relink(ctx, commits)
+}
