@@ -1,0 +1,63 @@
+# The first two commands: `make run` mounts a drive, `make test` tests everything.
+
+SHELL := /bin/bash
+GO ?= go
+PREFIX ?= /usr/local
+export GOFLAGS ?= -mod=readonly -buildvcs=false
+
+.PHONY: build run test test-race lint bench soak man install clean
+
+build: bin/ipfscloud bin/mount.ipfscloud
+
+.PHONY: bin/ipfscloud
+bin/ipfscloud:
+	$(GO) build -trimpath -o $@ .
+
+bin/mount.ipfscloud: bin/ipfscloud
+	ln -sf ipfscloud $@
+
+# On a terminal: your drive. Without one: the whole job in a throw-away home.
+run:
+	@[ -x bin/ipfscloud ] || echo "The first build takes some minutes: it includes an IPFS node."
+	@$(MAKE) --no-print-directory build
+	@if [ -t 0 ] && [ -t 1 ]; then bin/ipfscloud up $(DIR); else bin/ipfscloud demo; fi
+
+# Race detection is for the packages that share memory and do not contain Kubo: with it,
+# Kubo alone would take longer than all tests.
+test:
+	contrib/install-needs test
+	$(GO) vet ./...
+	$(GO) test -race -timeout 10m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
+	$(GO) test -race -short -timeout 10m ./fs
+	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./daemon/...
+
+lint:
+	contrib/install-needs lint
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt:" $$out; exit 1; }
+	$(GO) vet ./...
+	cd packaging/tools && $(GO) build -o ../../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	shellcheck contrib/install-needs contrib/bench/run .ci/run
+
+# Side by side with Debian's gocryptfs, in one run; prints ratios.
+bench: build
+	contrib/install-needs bench
+	contrib/bench/run
+
+# Longer than a test should take: kill loops, power cuts, fuzzing.
+soak:
+	contrib/install-needs test
+	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
+	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
+	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt
+
+man: build
+	bin/ipfscloud man bin/man
+
+install: build man
+	install -D -m 755 bin/ipfscloud $(DESTDIR)$(PREFIX)/bin/ipfscloud
+	install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/ipfscloud $(DESTDIR)/sbin/mount.ipfscloud
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+
+clean:
+	rm -rf bin
