@@ -178,6 +178,10 @@ func coreChild(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer p.Wipe()
+	// Only a dumpable process may read its own memory through /proc, as a core would.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
 	// The canary lies on the heap and shows that the search finds what is there.
 	canary, err := newSecret(32)
 	if err != nil {
