@@ -33,11 +33,9 @@ func (t *Tree) apply(o *op) error {
 		if err != nil {
 			return err
 		}
-		value := o.data
-		if o.kind == opRemoveXattr {
-			value = nil
-		} else if value = append([]byte{}, o.data...); value == nil {
-			value = []byte{}
+		var value []byte // nil removes
+		if o.kind == opSetXattr {
+			value = append([]byte{}, o.data...) // never nil, also if empty
 		}
 		in.setXattr(o.name, value)
 		in.attr.Ctime = o.time

@@ -66,15 +66,6 @@ func (c *lru[V]) putLocked(cid CID, v V, size int64) {
 	}
 }
 
-func (c *lru[V]) drop(cid CID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e, ok := c.byCID[cid]; ok {
-		c.used -= c.order.Remove(e).(*lruEntry[V]).size
-		delete(c.byCID, cid)
-	}
-}
-
 // get returns the value of cid, from fetch if it is not there. fetch runs with the
 // context of the first who asks; others wait for it no longer than their own.
 func (c *lru[V]) get(ctx context.Context, cid CID, fetch func() (V, int64, error)) (V, error) {

@@ -110,9 +110,3 @@ func inodeOf(r *record) *inode {
 	}
 	return in
 }
-
-// hold notes that an overlay has the inode; drop the contrary.
-func (in *inode) hold() *inode {
-	in.holders++
-	return in
-}

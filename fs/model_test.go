@@ -20,7 +20,6 @@ type node struct {
 	target string
 	names  map[string]*node
 	xattrs map[string]string
-	mtime  int64
 	nlink  int
 }
 

@@ -139,9 +139,7 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	for _, c := range t.commits.unlinked { // sealed ahead, or by an attempt that failed
 		w.fresh[c] = true
 	}
-	for _, d := range top.late {
-		w.dead = append(w.dead, d)
-	}
+	w.dead = append(w.dead, top.late...)
 	top.late = nil
 	if err := w.put(emptyDir); err != nil {
 		return top, err
