@@ -10,14 +10,17 @@ import (
 
 // Dir is an open directory. It serves one caller at a time.
 //
-// A cookie is a position in the list of names given out so far, which the Dir keeps: so
-// nothing is skipped or doubled, whatever is made or removed in between.
+// A cookie is a position in the sorted list of names, and the Dir keeps the list as far as
+// it was read: so nothing is skipped or doubled, whatever is made or removed in between.
+// Two Dirs of an unchanged directory agree on their cookies: the kernel, which caches
+// listings, may begin to read a Dir where another one stopped.
 type Dir struct {
-	t    *Tree
-	ino  Ino
-	over []string // names of the overlays when the listing began, sorted
-	out  []string // names given out; a name's cookie is its index plus 3
-	done bool
+	t     *Tree
+	ino   Ino
+	begun bool
+	over  []string // names of the overlays when the listing began, sorted
+	out   []string // names given out; the cookie after a name is its index plus 3
+	done  bool
 }
 
 // OpenDir begins a listing.
@@ -42,23 +45,14 @@ const dirBatch = 512
 // Read calls fn for each name from a cookie on, 0 being the start, until it returns
 // false. next is the cookie of the entry after e.
 func (d *Dir) Read(ctx context.Context, cookie uint64, fn func(e DirEntry, next uint64) bool) error {
-	if cookie == 0 { // rewinddir sees the directory as it is now
-		d.out, d.done = nil, false
-		err := d.t.do(ctx, func() error {
-			in, err := d.t.getDir(d.ino)
-			if err != nil {
+	if cookie == 0 || !d.begun { // rewinddir sees the directory as it is now
+		if err := d.begin(ctx); err != nil {
+			return err
+		}
+		for int(cookie)-2 > len(d.out) && !d.done {
+			if err := d.t.do(ctx, d.skip); err != nil {
 				return err
 			}
-			d.over = sortedKeys(in.over)
-			if len(in.frozen) > 0 {
-				d.over = append(d.over, sortedKeys(in.frozen)...)
-				slices.Sort(d.over)
-				d.over = slices.Compact(d.over)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
 	for {
@@ -80,6 +74,35 @@ func (d *Dir) Read(ctx context.Context, cookie uint64, fn func(e DirEntry, next 
 			}
 		}
 	}
+}
+
+// begin starts the list.
+func (d *Dir) begin(ctx context.Context) error {
+	d.out, d.done = nil, false
+	return d.t.do(ctx, func() error {
+		in, err := d.t.getDir(d.ino)
+		if err != nil {
+			return err
+		}
+		d.over = sortedKeys(in.over)
+		if len(in.frozen) > 0 {
+			d.over = append(d.over, sortedKeys(in.frozen)...)
+			slices.Sort(d.over)
+			d.over = slices.Compact(d.over)
+		}
+		d.begun = true
+		return nil
+	})
+}
+
+// skip adds names to the list that nobody asked this Dir for. It runs under the tree's lock.
+func (d *Dir) skip() error {
+	dir, err := d.t.getDir(d.ino)
+	if err != nil {
+		return err
+	}
+	_, err = d.more(dir, dirBatch)
+	return err
 }
 
 // batch returns the entries from a cookie on. An entry that was given out before and is
@@ -109,10 +132,16 @@ func (d *Dir) batch(cookie uint64) ([]DirEntry, error) {
 		}
 		out = append(out, e)
 	}
-	if d.done || len(out) >= dirBatch {
+	if d.done || len(out) >= dirBatch || int(cookie)-2 > len(d.out) {
 		return out, nil
 	}
-	more, done, err := d.extend(dir, dirBatch-len(out))
+	more, err := d.more(dir, dirBatch-len(out))
+	return append(out, more...), err
+}
+
+// more adds up to n names to the list and returns them.
+func (d *Dir) more(dir *inode, n int) ([]DirEntry, error) {
+	more, done, err := d.extend(dir, n)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +149,7 @@ func (d *Dir) batch(cookie uint64) ([]DirEntry, error) {
 		d.out = append(d.out, e.Name)
 	}
 	d.done = done
-	return append(out, more...), nil
+	return more, nil
 }
 
 // extend merges the committed names with those of the overlays, after the last one given.
