@@ -143,11 +143,14 @@ func (w *commitWriter) run(f *frozenInode, x extents, n int, pack *packer) error
 	var b []byte
 	if whole {
 		b = x[0].src.data
+		x[0].src.taken = true
 	} else {
 		b = make([]byte, 0, n)
 		for i := range x {
 			data := x[i].src.data
+			x[i].src.taken = true
 			if x[i].src.stored() {
+				f.rewrote = true
 				var err error
 				if data, err = w.t.reader.blob(w.ctx, x[i].src.ptr); err != nil {
 					return err

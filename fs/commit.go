@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,10 @@ type committer struct {
 	last     error        // of the last attempt
 	unlinked []CID        // blobs that the store has and no commit names yet; run's own
 	freed    []string     // keys of the dead list whose blocks are gone; run's own
+	// died are the blobs that the newest commit gave up, and its sequence. A copy made
+	// while that commit was written may use one again: it is not freed before the commit
+	// after it, which takes it off the dead list. run's own.
+	died map[CID]uint64
 }
 
 func newCommitter(t *Tree) *committer {
@@ -147,6 +152,7 @@ func (c *committer) sealFull() {
 		if len(full) == 0 {
 			return
 		}
+		full = slices.DeleteFunc(full, func(s *source) bool { return s.taken || s.stored() })
 		for len(full) > 0 {
 			n := min(len(full), 8)
 			if err := c.sealSources(full[:n]); err != nil {
@@ -226,7 +232,7 @@ func (c *committer) commit() (err error) {
 		return err
 	}
 	c.t.install(j, top)
-	c.unlinked, c.freed = nil, nil
+	c.unlinked, c.freed, c.died = nil, nil, w.died
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
 	}

@@ -14,6 +14,8 @@ type source struct {
 	// Below: guarded by Tree.mu.
 	data   []byte // plaintext; nil once the blob is stored
 	frozen bool   // the committer reads data: bytes already there must not change
+
+	taken bool // a commit sealed data, or parts of it; the committer's own
 }
 
 func (s *source) stored() bool { return !s.ptr.IsZero() }

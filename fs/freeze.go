@@ -28,6 +28,7 @@ type frozenInode struct {
 
 	// What the commit made of it.
 	newExt  extents
+	rewrote bool // also bytes that were stored already lie in new blobs
 	newBody committedBody
 }
 
@@ -159,7 +160,9 @@ func release(in *inode) {
 	}
 }
 
-// adopt replaces bytes in memory by the blobs that they were sealed into.
+// adopt replaces what stood there at the freeze by what the commit made of it: bytes in
+// memory by the blobs that they were sealed into, and, where a crowded range was
+// rewritten, old blobs by the new one. What changed since the freeze stays.
 func (t *Tree) adopt(f *frozenInode) {
 	in := f.in
 	if f.newExt == nil || in.unloaded {
@@ -169,7 +172,7 @@ func (t *Tree) adopt(f *frozenInode) {
 	var out extents
 	changed := false
 	for _, e := range in.ext {
-		if e.src.data == nil || !e.src.frozen {
+		if e.src.stored() && !f.rewrote || !e.src.stored() && !e.src.frozen {
 			out = append(out, e)
 			continue
 		}

@@ -43,6 +43,9 @@ type commitWriter struct {
 	drops  map[CID]int  // files that use it no more
 	births map[CID]uint64
 	sealed map[*source]*source
+
+	died    map[CID]uint64 // blobs that this commit gives up
+	revived []string       // keys of the dead list whose blobs are used again
 }
 
 func (w *commitWriter) put(b Block) error {
@@ -135,7 +138,7 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	t.attempted = w.seq
 	w.fresh, w.births = map[CID]bool{}, map[CID]uint64{}
 	w.adds, w.drops = map[CID]int{}, map[CID]int{}
-	w.sealed = map[*source]*source{}
+	w.sealed, w.died = map[*source]*source{}, map[CID]uint64{}
 	for _, c := range t.commits.unlinked { // sealed ahead, or by an attempt that failed
 		w.fresh[c] = true
 	}
@@ -318,6 +321,7 @@ func (w *commitWriter) dropNode(b *committedBody, x extents) {
 // refTable counts the files that share a blob, and lets blobs die that none uses.
 // A blob that is not in the table has one file.
 func (w *commitWriter) refTable(root crypt.PagePointer) (crypt.PagePointer, error) {
+	t := w.t
 	table := w.tree(crypt.PageRefs, root)
 	touched := map[CID]bool{}
 	for c := range w.adds {
@@ -330,7 +334,11 @@ func (w *commitWriter) refTable(root crypt.PagePointer) (crypt.PagePointer, erro
 	for c := range touched {
 		key := string(c.Digest[:])
 		n, listed := uint64(0), false
-		if !w.fresh[c] {
+		death, dead := t.commits.died[c]
+		if dead && w.adds[c] > 0 {
+			w.revived = append(w.revived, deadKey(death, c))
+		}
+		if !w.fresh[c] && !dead {
 			v, ok, err := table.lookup(key)
 			if err != nil {
 				return root, err
@@ -349,6 +357,7 @@ func (w *commitWriter) refTable(root crypt.PagePointer) (crypt.PagePointer, erro
 			return root, fmt.Errorf("blob %s has %d users, %d leave: %w", c, n, drop, ErrIntegrity)
 		} else if n -= drop; n == 0 {
 			w.dead = append(w.dead, deadBlock{c, w.births[c]})
+			w.died[c] = w.seq
 		}
 		switch {
 		case n >= 2:
@@ -364,7 +373,7 @@ func (w *commitWriter) refTable(root crypt.PagePointer) (crypt.PagePointer, erro
 // deadList adds what this commit made unreachable, and takes out what was freed.
 func (w *commitWriter) deadList(root crypt.PagePointer) (crypt.PagePointer, error) {
 	var changes []change
-	for _, k := range w.t.commits.takeFreed() {
+	for _, k := range append(w.revived, w.t.commits.takeFreed()...) {
 		changes = append(changes, change{key: k})
 	}
 	seen := map[CID]bool{}
