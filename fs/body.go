@@ -190,6 +190,11 @@ func (w *commitWriter) finish(f *frozenInode) error {
 	f.newExt = f.newExt.join()
 	f.newBody = committedBody{ext: f.newExt}
 	w.countBlobs(old.ext, f.newExt)
+	if f.rewrote {
+		for _, s := range f.ext.blobs() {
+			w.gaveUp[s.ptr.CID] = true
+		}
+	}
 
 	if len(f.newExt) > maxInlineExtents {
 		root, err := w.tree(crypt.PageExtents, old.tree).apply(extentChanges(old, f.newExt), w, linkExtent)

@@ -40,9 +40,10 @@ type committer struct {
 	last     error        // of the last attempt
 	unlinked []CID        // blobs that the store has and no commit names yet; run's own
 	freed    []string     // keys of the dead list whose blocks are gone; run's own
-	// died are the blobs that the newest commit gave up, and its sequence. A copy made
-	// while that commit was written may use one again: it is not freed before the commit
-	// after it, which takes it off the dead list. run's own.
+	// died are blobs on the dead list, with the sequence of their death, which files in
+	// memory may still use, or use again: a copy may have been made while the commit that
+	// gave them up was written. They are not freed; the next commit either takes them off
+	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
 }
 
@@ -336,7 +337,7 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 		if death > keep || len(cids) >= freeBatch {
 			return false
 		}
-		if !open[cid] {
+		if _, maybe := c.died[cid]; !open[cid] && !maybe {
 			keys, cids = append(keys, key), append(cids, cid)
 		}
 		return true

@@ -44,7 +44,8 @@ type commitWriter struct {
 	births map[CID]uint64
 	sealed map[*source]*source
 
-	died    map[CID]uint64 // blobs that this commit gives up
+	died    map[CID]uint64 // see committer.died
+	gaveUp  map[CID]bool   // blobs of files of which this commit rewrote a crowded range
 	revived []string       // keys of the dead list whose blobs are used again
 }
 
@@ -139,6 +140,7 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	w.fresh, w.births = map[CID]bool{}, map[CID]uint64{}
 	w.adds, w.drops = map[CID]int{}, map[CID]int{}
 	w.sealed, w.died = map[*source]*source{}, map[CID]uint64{}
+	w.gaveUp = map[CID]bool{}
 	for _, c := range t.commits.unlinked { // sealed ahead, or by an attempt that failed
 		w.fresh[c] = true
 	}
@@ -161,6 +163,12 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	for _, c := range t.commits.unlinked {
 		if w.adds[c] == 0 { // overwritten before any commit used it
 			w.dead = append(w.dead, deadBlock{c, w.seq})
+			w.died[c] = w.seq
+		}
+	}
+	for c, death := range t.commits.died {
+		if w.gaveUp[c] && w.adds[c] == 0 {
+			w.died[c] = death
 		}
 	}
 	if top.refs, err = w.refTable(top.refs); err != nil {
