@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -75,6 +76,8 @@ func (c *Config) check(path string) error {
 	switch {
 	case c.Durability != string(fs.DurabilityLocal) && c.Durability != string(fs.DurabilityIPFS):
 		return bad("durability is %q, but must be local or ipfs", c.Durability)
+	case c.IPFSAuthFile != "" && !filepath.IsAbs(c.IPFSAuthFile):
+		return bad("ipfs_auth_file is %q, but must be an absolute path", c.IPFSAuthFile)
 	case c.MemoryMiB < 32:
 		return bad("memory_mib is %d, but must be 32 or more", c.MemoryMiB)
 	case c.Deadline.Duration < time.Second:

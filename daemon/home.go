@@ -23,7 +23,8 @@ type Home struct {
 }
 
 // FindHome returns the directories of this user: all under $IPFSCLOUD_HOME if that is
-// set; else what systemd gives a service; else those of the XDG base directories.
+// set; else what systemd gives a service; else those of the XDG base directories; and for
+// root without a home directory those of the service.
 func FindHome() (Home, error) {
 	if dir := os.Getenv(HomeEnv); dir != "" {
 		abs, err := filepath.Abs(dir)
@@ -36,6 +37,9 @@ func FindHome() (Home, error) {
 		return split(os.Getenv("CONFIGURATION_DIRECTORY"), state, os.Getenv("CACHE_DIRECTORY"), os.Getenv("RUNTIME_DIRECTORY")), nil
 	}
 	user, err := os.UserHomeDir()
+	if err != nil && os.Geteuid() == 0 { // mount(8) at boot, or a service without the above
+		return split("/etc/ipfscloud", "/var/lib/ipfscloud", "/var/cache/ipfscloud", "/run/ipfscloud"), nil
+	}
 	if err != nil {
 		return Home{}, fmt.Errorf("no home directory: set %s: %w", HomeEnv, err)
 	}
@@ -76,8 +80,14 @@ func split(config, state, cache, run string) Home {
 	}
 }
 
+// runMax is what a socket's address leaves for the path of its directory, in bytes.
+const runMax = 107 - len("/.s0123456789/s")
+
 // Make makes the directories, for this user alone.
 func (h Home) Make() error {
+	if len(h.Run) > runMax {
+		return fmt.Errorf("%w: sockets cannot lie in %s, a path of more than %d bytes", ErrConfig, h.Run, runMax)
+	}
 	for _, d := range []string{h.State, h.Journal, h.Staging, h.Cache, h.Run} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return fmt.Errorf("making %s: %w", d, err)
@@ -104,8 +114,15 @@ func (h Home) IPFSSocket() string { return filepath.Join(h.Run, "ipfs.sock") }
 // LogFile is where a daemon without a terminal writes its log.
 func (h Home) LogFile() string { return filepath.Join(h.State, "daemon.log") }
 
-// Destroy removes all of the home: keys, journal, and the embedded node with its blocks.
+// Destroy removes all of the home but the configuration: keys, journal, and the embedded
+// node with its blocks. fs.ErrBusy while a daemon has the drive.
 func (h Home) Destroy() error {
+	lock, err := takeLock(h.lockFile())
+	if err == nil {
+		defer lock.Close()
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	var errs []error
 	for _, d := range []string{h.Keystore, h.State, h.Journal, h.Staging, h.Cache, h.IPFS, h.Run} {
 		errs = append(errs, os.RemoveAll(d))

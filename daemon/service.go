@@ -56,6 +56,9 @@ func Run(ctx context.Context, p Params) error {
 	e := watchSignals(ctx, p.Signals)
 	defer e.close()
 	s, err := start(e.asked, p)
+	if errors.Is(err, context.Canceled) && e.asked.Err() != nil {
+		return fmt.Errorf("stopped before the drive was ready: %w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -69,8 +72,9 @@ func Run(ctx context.Context, p Params) error {
 		p.Ready(s)
 	}
 	s.notify(sd.SdNotifyReady)
-	endWatchdog := s.watchdog()
+	endWatchdog, endRestrain := s.watchdog(), s.restrain()
 	asker, err := s.wait(e)
+	endRestrain()
 	endWatchdog()
 	// The socket goes while the lock is ours, the answer when everything is given back:
 	// who has it can mount again.
@@ -85,6 +89,7 @@ func Run(ctx context.Context, p Params) error {
 
 // start opens everything in order; what was opened is closed again if a later part fails.
 func start(ctx context.Context, p Params) (_ *Service, err error) {
+	limitMemory(p.Config)
 	s := &Service{p: p, stop: make(chan stopRequest), ended: make(chan struct{})}
 	for _, list := range []string{p.Config.MountOptions, p.Options} {
 		if err := fuse.ParseOptions(list, &s.options); err != nil {
@@ -174,8 +179,3 @@ func (s *Service) watchdog() (end func()) {
 
 // PendingChanges is how many changes are not committed, also after Run has returned.
 func (s *Service) PendingChanges() int { return s.tree.Status().PendingOps }
-
-// errStopped says that a signal came before the drive was ready.
-func errStopped(err error) error {
-	return fmt.Errorf("stopped before the drive was ready: %w", err)
-}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -38,7 +39,7 @@ type Commit struct {
 	Time     time.Time `json:"time"`
 }
 
-// Status tells where the drive stands. It waits for nothing.
+// Status tells where the drive stands. It waits for nothing but the keystore's file.
 func (s *Service) Status() Status {
 	t := s.tree.Status()
 	out := Status{
@@ -46,7 +47,14 @@ func (s *Service) Status() Status {
 		Durability: string(t.Durability),
 		Pending:    Pending{Ops: t.PendingOps, Bytes: t.PendingBytes},
 		Commit:     Commit{t.Commit.Sequence, t.Commit.Commit.String(), t.Commit.Time},
-		Store:      t.Store, PhrasePending: s.p.PhrasePending, Alerts: t.Alerts, LastError: t.LastError,
+		Store:      t.Store, Alerts: t.Alerts, LastError: t.LastError,
+	}
+	// Another process may confirm the phrase at any time.
+	if id, err := auth.Inspect(s.p.Home.Keystore); err == nil {
+		out.PhrasePending = id.PhrasePending
+	}
+	if a := s.session.alert(); a != "" {
+		out.Alerts = append(out.Alerts, a)
 	}
 	if out.Alerts == nil {
 		out.Alerts = []string{}

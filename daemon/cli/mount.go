@@ -85,15 +85,6 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return c.tell(err)
 	}
-	w, err := a.WhoAmI(ctx)
-	if err != nil {
-		return c.tell(err)
-	}
-	hold, err := a.Hold(ctx, "mount "+c.mountpoint)
-	if err != nil {
-		return c.tell(err)
-	}
-	defer hold.Release()
 	log, closeLog, err := openLog(e, c.readyFD >= 0)
 	if err != nil {
 		return c.tell(err)
@@ -104,7 +95,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	defer stopSignals()
 	err = daemon.Run(ctx, daemon.Params{
 		Home: e.home, Config: cfg, Identity: a, Mountpoint: c.mountpoint, Options: c.drive.options,
-		PhrasePending: w.PhrasePending, Signals: signals, Log: log,
+		Signals: signals, Log: log,
 		Ready: func(s *daemon.Service) {
 			ready = true
 			if c.readyFD < 0 {
@@ -225,8 +216,5 @@ func (c *umountCommand) run(ctx context.Context, e *env) error {
 			return fmt.Errorf("the drive is mounted at %s, not at %s: %w", s.Mountpoint, c.mountpoint, daemon.ErrNotFound)
 		}
 	}
-	if err := d.Unmount(ctx, c.flush); err != nil {
-		return err
-	}
-	return daemon.AwaitEnd(ctx, e.home)
+	return d.Unmount(ctx, c.flush)
 }

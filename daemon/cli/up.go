@@ -67,17 +67,13 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer closeLog()
-	w, err := id.WhoAmI(ctx)
-	if err != nil {
-		return err
-	}
 	live, stop := context.WithCancel(ctx)
 	defer stop()
 	signals, stopSignals := stopSignals()
 	defer stopSignals()
 	err = daemon.Run(ctx, daemon.Params{
 		Home: e.home, Config: cfg, Identity: id, Mountpoint: c.mountpoint, Options: c.drive.options,
-		PhrasePending: w.PhrasePending, Signals: signals, Log: log,
+		Signals: signals, Log: log,
 		Ready: func(s *daemon.Service) {
 			fmt.Fprintf(e.err, "Your drive is at %s. Ctrl-C unmounts it.\n", s.Status().Mountpoint)
 			fmt.Fprintln(e.err, "Copies: one, on this machine.")
@@ -91,14 +87,10 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 }
 
 // session uses the agent's session if there is one, and else logs in for this run.
-func (c *upCommand) session(ctx context.Context, e *env) (identity, func(), error) {
+func (c *upCommand) session(ctx context.Context, e *env) (daemon.Identity, func(), error) {
 	a, err := auth.Dial(ctx, e.home.AgentSocket())
-	if err == nil {
-		hold, err := a.Hold(ctx, "up "+c.mountpoint)
-		if err != nil {
-			return nil, nil, err
-		}
-		return a, func() { _ = hold.Release() }, nil
+	if err == nil { // the drive holds it while it is mounted
+		return a, func() {}, nil
 	}
 	if !errors.Is(err, auth.ErrNoSession) {
 		return nil, nil, err
@@ -113,12 +105,6 @@ func (c *upCommand) session(ctx context.Context, e *env) (identity, func(), erro
 		return nil, nil, err
 	}
 	return s, func() { _ = s.Close() }, nil
-}
-
-// identity is a session, here or in the agent.
-type identity interface {
-	daemon.Identity
-	WhoAmI(context.Context) (auth.WhoAmI, error)
 }
 
 // statusLine shows one line, again and again, until ctx ends.

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// takeLock makes sure that one daemon has the vault on this machine.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another daemon has this drive; see `ipfscloud status`: %w", fs.ErrBusy)
+		}
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	return f, nil
+}
+
+// openTree opens the vault of this home; on a new home, the one that the store holds for
+// this identity; and if there is none, a new one.
+func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
+	h, c := s.p.Home, s.p.Config
+	cfg := fs.Config{
+		Store: s.store, Identity: s.p.Identity, ReadOnly: s.options.ReadOnly,
+		StateDir: h.State, JournalDir: h.Journal, Durability: fs.Durability(c.Durability),
+		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: s.p.Log,
+	}
+	vault, err := readVault(h.vaultFile())
+	if err != nil {
+		return nil, err
+	}
+	if err := heal(ctx, s.store, h.State, vault, s.p.Log); err != nil {
+		return nil, err
+	}
+	if vault == "" {
+		if vault, err = s.findVault(ctx, cfg); err != nil {
+			return nil, err
+		}
+		if err := writeFile(h.vaultFile(), vault+"\n"); err != nil {
+			return nil, fmt.Errorf("remembering the vault: %w", err)
+		}
+	}
+	cfg.Vault = vault
+	// Each vault has a journal of its own: another vault's key does not open it.
+	cfg.JournalDir = filepath.Join(h.Journal, vault)
+	return fs.Open(ctx, cfg)
+}
+
+func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) {
+	found, err := fs.Discover(ctx, s.store, s.p.Identity)
+	if err != nil {
+		return "", err
+	}
+	switch len(found) {
+	case 0:
+		return fs.Create(ctx, cfg)
+	case 1:
+		s.p.Log.Info("found the vault in the store", "vault", found[0].Vault, "sequence", found[0].Head.Sequence)
+		return found[0].Vault, nil
+	}
+	ids := make([]string, len(found))
+	for i, f := range found {
+		ids[i] = f.Vault
+	}
+	return "", fmt.Errorf("the store holds %d vaults of this identity (%s): write the one to use into %s: %w",
+		len(found), strings.Join(ids, ", "), s.p.Home.vaultFile(), fs.ErrInvalid)
+}
+
+func readVault(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// writeFile writes a small file so that a power cut leaves it whole or absent.
+func writeFile(path, text string) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
