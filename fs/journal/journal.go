@@ -187,6 +187,14 @@ func (j *Journal) grow() error {
 	if n := len(j.spare); n > 0 {
 		from, j.spare = j.spare[n-1], j.spare[:n-1]
 	}
+	if from == "" {
+		// A journal that grows is fed a stream, not small synced records: writing its
+		// segments twice would cost more than it saves.
+		from = path + ".new"
+		if err := allocate(from, j.cfg.SegmentSize, len(j.segs) < spares); err != nil {
+			return err
+		}
+	}
 	s, err := createSegment(path, from, j.cfg.Key, j.id, j.next, j.cfg.SegmentSize)
 	if err != nil {
 		return err

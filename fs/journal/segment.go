@@ -80,15 +80,9 @@ func headerNonce() []byte {
 	return b
 }
 
-// createSegment makes a segment at path, out of the spare file from if that is given.
-// What a spare still holds was sealed with another key and reads as the end.
+// createSegment makes a segment at path out of the file from, new or used. What a used
+// one still holds was sealed with another key and reads as the end.
 func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, size int64) (_ *segment, err error) {
-	if from == "" {
-		from = path + ".new"
-		if err := allocate(from, size); err != nil {
-			return nil, err
-		}
-	}
 	f, err := os.OpenFile(from, os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
@@ -127,9 +121,10 @@ func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, s
 	return &segment{f: f, path: path, size: size, journal: id, first: first, end: first, pos: headerSize, aead: a}, nil
 }
 
-// allocate makes a file of size bytes of zeros, really written: syncing a record then
-// changes no metadata of the file system, and a full disk shows now and not later.
-func allocate(path string, size int64) error {
+// allocate makes a file of size bytes: a full disk shows now and not later. With fill its
+// zeros are really written, and syncing a record then changes no metadata of the file
+// system.
+func allocate(path string, size int64, fill bool) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("new journal segment: %w", err)
@@ -137,7 +132,10 @@ func allocate(path string, size int64) error {
 	zero := make([]byte, 1<<20)
 	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = nil
+		err, fill = nil, true
+	}
+	if !fill {
+		size = 0
 	}
 	for off := int64(0); err == nil && off < size; off += int64(len(zero)) {
 		_, err = f.WriteAt(zero[:min(int64(len(zero)), size-off)], off)
