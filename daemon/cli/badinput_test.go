@@ -69,12 +69,10 @@ func TestBadConfiguration(t *testing.T) {
 
 func TestNoIdentityNoSession(t *testing.T) {
 	d := newHome(t)
-	for _, c := range []string{"login", "status", "id show"} {
+	for _, c := range []string{"login", "status", "id show", "mount " + d.mnt, "mount -d " + d.mnt, "destroy --yes"} {
 		d.says(ExitNotFound, "ipfscloud init", strings.Fields(c)...)
 	}
 	d.says(ExitRefused, "ipfscloud login", "whoami")
-	d.says(ExitRefused, "ipfscloud login", "mount", d.mnt)
-	d.says(ExitRefused, "ipfscloud login", "mount", "-d", d.mnt)
 	for _, c := range []string{"umount " + d.mnt, "sync", "info " + d.mnt} {
 		d.says(ExitNotFound, "not mounted", strings.Fields(c)...)
 	}
@@ -104,7 +102,15 @@ func TestBadKeystore(t *testing.T) {
 	if st, err := os.Stat(d.path("phrase")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Fatalf("the phrase's file: %v, %v", st, err)
 	}
-	d.says(ExitRefused, "wrong passphrase", "login", "--passfile", d.path("wrong"))
+	d.says(ExitRefused, "ipfscloud login", "mount", d.mnt)
+	d.says(ExitRefused, "ipfscloud login", "mount", "-d", d.mnt)
+	for _, c := range []string{"login", "mount", "mount -d", "up"} {
+		args := append(strings.Fields(c), "--passfile", d.path("wrong"))
+		if c != "login" {
+			args = append(args, d.mnt)
+		}
+		d.says(ExitRefused, "wrong passphrase", args...)
+	}
 	d.says(ExitFailure, "already exists", "init", "--passfile", d.path("pass"), "--phrase-out", d.path("other"))
 	if _, err := os.Stat(d.path("other")); err == nil {
 		t.Error("a second init left a phrase file")

@@ -88,7 +88,12 @@ func Run(args []string) int {
 		return ExitFailure
 	}
 	if filepath.Base(args[0]) == "mount.ipfscloud" {
-		return e.finish("mount.ipfscloud", e.mountHelper(args[1:]))
+		var h helper
+		err := h.parse(args[1:])
+		if err == nil {
+			err = h.run(context.Background(), e)
+		}
+		return e.finish("mount.ipfscloud", err)
 	}
 	return e.main(args[1:])
 }
@@ -156,14 +161,9 @@ func parseFlags(set *flag.FlagSet, args []string) (rest []string, err error) {
 
 // finish prints one line about a failure and returns the exit code.
 func (e *env) finish(who string, err error) int {
-	code, advice := exitCode(err)
+	code, _ := exitCode(err)
 	if err != nil {
-		line := strings.ReplaceAll(err.Error(), "\n", "; ")
-		line = strings.TrimPrefix(line, errUsage.Error()+": ")
-		if advice != "" {
-			line += " (" + advice + ")"
-		}
-		fmt.Fprintf(e.err, "%s: %s\n", who, line)
+		fmt.Fprintf(e.err, "%s: %s\n", who, explain(err))
 	}
 	return code
 }
@@ -195,11 +195,35 @@ func (c *entry) usage(w io.Writer) {
 	if c.long != "" {
 		fmt.Fprintf(w, "\n%s\n", c.long)
 	}
+	options := c.options()
+	if len(options) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, o := range options {
+		fmt.Fprintf(w, "  %-22s %s\n", o.name, o.text)
+	}
+}
+
+// option is a flag as people see it.
+type option struct{ name, text string }
+
+// options are the flags of a command, without those that it uses among its own processes.
+func (c *entry) options() []option {
 	set := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	c.make().flags(set)
-	set.SetOutput(w)
-	fmt.Fprintln(w)
-	set.PrintDefaults()
+	var list []option
+	set.VisitAll(func(f *flag.Flag) {
+		if strings.HasPrefix(f.Usage, "internal:") {
+			return
+		}
+		value, text := flag.UnquoteUsage(f)
+		dash := "--"
+		if len(f.Name) == 1 {
+			dash = "-"
+		}
+		list = append(list, option{strings.TrimSpace(dash + f.Name + " " + value), text})
+	})
+	return list
 }
 
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
@@ -208,7 +232,7 @@ func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
 // second one stops waiting.
 func stopSignals() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 2)
-	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	return c, func() { signal.Stop(c) }
 }
 

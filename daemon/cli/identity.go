@@ -21,6 +21,10 @@ type initCommand struct {
 	method    string
 	phraseOut string
 	phraseIn  string
+
+	// kept is the passphrase of an identity that was just made, for who logs in with it
+	// at once; the caller clears it.
+	kept []byte
 }
 
 func (c *initCommand) flags(f *flag.FlagSet) {
@@ -38,85 +42,80 @@ func (c *initCommand) parse(args []string) error {
 }
 
 func (c *initCommand) run(ctx context.Context, e *env) error {
-	id, err := c.create(ctx, e)
+	did, pass, err := c.create(ctx, e)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.out, id)
+	clear(pass)
+	fmt.Fprintln(e.out, did)
 	return nil
 }
 
-// create makes the identity and returns its DID.
-func (c *initCommand) create(ctx context.Context, e *env) (string, error) {
+// create makes the identity and returns its DID and its passphrase, which the caller
+// clears.
+func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []byte, err error) {
 	if s, err := auth.Inspect(e.home.Keystore); err == nil {
-		return "", fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
+		return "", nil, fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
 	} else if !errors.Is(err, auth.ErrNoIdentity) {
-		return "", err
+		return "", nil, err
 	}
-	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method}
-	cfg.DeviceName, _ = os.Hostname() // a name for people; none is fine too
-	cfg.DeviceName = cfg.DeviceName[:min(len(cfg.DeviceName), 64)]
 	if c.phraseIn == "" && c.phraseOut == "" && !e.terminal() {
-		return "", fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
+		return "", nil, fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
 	}
 	var out *os.File
-	var err error
 	if c.phraseOut != "" { // first of all: a phrase that cannot be kept must not be drawn
 		out, err = os.OpenFile(c.phraseOut, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return "", fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
+			return "", nil, fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
 		}
 		defer out.Close()
 	}
-	id, err := c.make(ctx, e, cfg)
+	id, pass, err := c.make(ctx, e)
+	defer func() {
+		if err != nil {
+			clear(pass)
+		}
+	}()
 	if err != nil {
 		if out != nil {
 			os.Remove(out.Name())
 		}
-		return "", err
+		return "", nil, err
 	}
-	defer clear(id.pass)
-	if id.identity.Phrase == nil { // restored: its owner has the phrase
-		return id.identity.DID, nil
+	if id.Phrase == nil { // restored: its owner has the phrase
+		return id.DID, pass, nil
 	}
-	defer id.identity.Phrase.Wipe()
-	switch {
-	case out != nil:
-		_, err := fmt.Fprintln(out, strings.Join(id.identity.Phrase.Words(), " "))
+	defer id.Phrase.Wipe()
+	if out != nil {
+		_, err := fmt.Fprintln(out, strings.Join(id.Phrase.Words(), " "))
 		if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-			return "", fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
+			return "", nil, fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
 		}
-	default:
-		if err := e.showPhrase(id.identity.Phrase.Words()); err != nil {
-			fmt.Fprintln(e.err, "The recovery phrase was not confirmed:", err)
-			fmt.Fprintln(e.err, "`ipfscloud id phrase` shows it again. Until then the drive is not recoverable.")
-			return id.identity.DID, nil
-		}
+	} else if err := e.showPhrase(id.Phrase.Words()); err != nil {
+		fmt.Fprintln(e.err, "The recovery phrase was not confirmed:", err)
+		fmt.Fprintln(e.err, "`ipfscloud id phrase` shows it again. Until then the drive is not recoverable.")
+		return id.DID, pass, nil
 	}
-	return id.identity.DID, auth.ConfirmPhrase(ctx, e.home.Keystore, id.pass)
+	return id.DID, pass, auth.ConfirmPhrase(ctx, e.home.Keystore, pass)
 }
 
-type made struct {
-	identity *auth.Identity
-	pass     []byte
-}
-
-func (c *initCommand) make(ctx context.Context, e *env, cfg auth.InitConfig) (made, error) {
+// make reads the phrase, if there is one, and the passphrase, and makes the identity.
+func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass []byte, err error) {
+	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method}
+	cfg.DeviceName, _ = os.Hostname() // a name for people; none is fine too
+	cfg.DeviceName = cfg.DeviceName[:min(len(cfg.DeviceName), 64)]
 	if c.phraseIn != "" {
-		p, err := c.readPhrase(e)
-		if err != nil {
-			return made{}, err
+		if cfg.Phrase, err = c.readPhrase(e); err != nil {
+			return nil, nil, err
 		}
-		defer p.Wipe()
-		cfg.Phrase = p
+		defer cfg.Phrase.Wipe()
 	}
-	pass, err := c.pass.get(e, "New passphrase", true)
-	if err != nil {
-		return made{}, err
+	if pass, err = c.pass.get(e, "New passphrase", true); err != nil {
+		return nil, nil, err
 	}
 	cfg.Passphrase = pass
-	id, err := auth.Init(ctx, cfg)
-	return made{id, pass}, err
+	id, err = auth.Init(ctx, cfg)
+	return id, pass, err
 }
 
 func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) {
@@ -148,8 +147,10 @@ func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) {
 // showPhrase shows the words on the alternate screen, which leaves no trace in the
 // terminal's history, and asks two of them back.
 func (e *env) showPhrase(words []string) error {
+	leave := func() { fmt.Fprint(e.err, "\x1b[2J\x1b[?1049l") }
+	defer leave()
+	defer undoOnSignal(leave)()
 	fmt.Fprint(e.err, "\x1b[?1049h\x1b[H\x1b[2J")
-	defer fmt.Fprint(e.err, "\x1b[?1049l")
 	fmt.Fprint(e.err, "Your recovery phrase. Write it down, on paper. Who has it, has the drive;\nwithout it and without the passphrase, nobody has.\n\n")
 	for i, w := range words {
 		fmt.Fprintf(e.err, "  %2d. %-12s", i+1, w)

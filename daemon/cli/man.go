@@ -26,7 +26,7 @@ func (c *manCommand) run(context.Context, *env) error {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return err
 	}
-	pages := map[string][]byte{"ipfscloud.1": manMain()}
+	pages := map[string][]byte{"ipfscloud.1": manMain(), "mount.ipfscloud.8": manHelper()}
 	for _, e := range entries() {
 		if !e.hidden {
 			pages["ipfscloud-"+e.name+".1"] = manPage(&e)
@@ -40,9 +40,9 @@ func (c *manCommand) run(context.Context, *env) error {
 	return nil
 }
 
+// roff writes text so that roff takes none of it for a request or an escape.
 func roff(s string) string {
-	s = strings.ReplaceAll(s, `\`, `\e`)
-	return strings.ReplaceAll(s, "-", `\-`)
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", `\[u2026]`).Replace(s)
 }
 
 func manMain() []byte {
@@ -57,7 +57,25 @@ func manMain() []byte {
 	for _, l := range exitTexts {
 		fmt.Fprintf(&b, ".TP\n.B %d\n%s\n", l.code, roff(l.text))
 	}
-	fmt.Fprintf(&b, ".SH ENVIRONMENT\n.TP\n.B IPFSCLOUD_HOME\nA directory that holds all state. Else the XDG base directories do.\n")
+	fmt.Fprint(&b, ".SH ENVIRONMENT\n.TP\n.B IPFSCLOUD_HOME\nA directory that holds all state: config.toml, keystore, state, journal, staging, cache, ipfs, run. "+
+		"Else the XDG base directories do, and for a service those that systemd gives it.\n.TP\n.B CREDENTIALS_DIRECTORY\nThe passphrase is read from the credential \n.I passphrase\nif systemd has put one there.\n")
+	fmt.Fprint(&b, ".SH SEE ALSO\n.BR mount.ipfscloud (8)")
+	for _, e := range entries() {
+		if !e.hidden {
+			fmt.Fprintf(&b, ",\n.BR %s (1)", roff("ipfscloud-"+e.name))
+		}
+	}
+	fmt.Fprintln(&b)
+	return b.Bytes()
+}
+
+func manHelper() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, ".TH MOUNT.IPFSCLOUD 8 \"\" \"ipfscloud %s\"\n.SH NAME\nmount.ipfscloud \\- mount a drive from fstab or with mount\n.SH SYNOPSIS\n%s\n", Version, roff(helperUsage))
+	fmt.Fprint(&b, ".SH DESCRIPTION\n"+roff("What mount(8) runs for the type ipfscloud: as `ipfscloud mount -d`. SOURCE is the directory that holds all state, or else a mere name. "+
+		"The session must be open (`ipfscloud login`), or passfile be given.")+"\n.SH OPTIONS\n")
+	fmt.Fprint(&b, ".TP\n.B passfile=FILE\nRead the passphrase from the first line of FILE.\n.TP\n.B durability=LEVEL, ipfs=URL\n"+roff("As --durability and --ipfs of ipfscloud-mount(1).")+
+		"\n.PP\nAll others are those of\n.BR ipfscloud\\-mount (1).\n.SH SEE ALSO\n.BR ipfscloud (1),\n.BR mount (8)\n")
 	return b.Bytes()
 }
 
@@ -81,24 +99,12 @@ func manPage(e *entry) []byte {
 	fmt.Fprintf(&b, ".TH IPFSCLOUD-%s 1 \"\" \"ipfscloud %s\"\n.SH NAME\nipfscloud\\-%s \\- %s\n.SH SYNOPSIS\n.B ipfscloud %s\n%s\n",
 		strings.ToUpper(e.name), Version, e.name, roff(e.short), e.name, roff(e.args))
 	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n%s\n", roff(sentence(e.short)), roff(e.long))
-	set := flag.NewFlagSet(e.name, flag.ContinueOnError)
-	e.make().flags(set)
-	first := true
-	set.VisitAll(func(f *flag.Flag) {
-		if strings.HasPrefix(f.Usage, "internal:") {
-			return
+	if options := e.options(); len(options) > 0 {
+		fmt.Fprint(&b, ".SH OPTIONS\n")
+		for _, o := range options {
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(o.name), roff(o.text))
 		}
-		if first {
-			fmt.Fprint(&b, ".SH OPTIONS\n")
-			first = false
-		}
-		name, usage := flag.UnquoteUsage(f)
-		dash := "--"
-		if len(f.Name) == 1 {
-			dash = "-"
-		}
-		fmt.Fprintf(&b, ".TP\n.B %s%s \\fI%s\\fR\n%s\n", roff(dash), roff(f.Name), name, roff(usage))
-	})
+	}
 	fmt.Fprint(&b, ".SH SEE ALSO\n.BR ipfscloud (1)\n")
 	return b.Bytes()
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 )
@@ -26,7 +28,7 @@ func (p *passSource) flags(f *flag.FlagSet) {
 	f.IntVar(&p.fd, "passfd", -1, "read the passphrase from descriptor `N`")
 }
 
-const passMax = 1 << 16
+const passMax = 1 << 15 // bytes; less than a pipe holds
 
 // get returns the passphrase. With again, a prompt asks twice.
 func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
@@ -72,9 +74,45 @@ func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
 	}
 }
 
+// given tells whether there is a passphrase without asking.
+func (p *passSource) given() bool {
+	if p.file != "" || p.fd >= 0 {
+		return true
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, "passphrase"))
+	return err == nil
+}
+
+// undoOnSignal runs undo if a signal ends the program before the returned function is
+// called: a terminal must not be left without echo, nor with a phrase on it.
+func undoOnSignal(undo func()) (done func()) {
+	c, end := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		select {
+		case sig := <-c:
+			undo()
+			signal.Reset(sig)
+			if s, ok := sig.(syscall.Signal); ok {
+				_ = syscall.Kill(os.Getpid(), s) // to die of it, as if never caught
+			}
+		case <-end:
+		}
+	}()
+	return func() { signal.Stop(c); close(end) }
+}
+
 func (e *env) askSecret(prompt string) ([]byte, error) {
 	fmt.Fprint(e.err, prompt)
-	b, err := term.ReadPassword(int(e.in.Fd()))
+	fd := int(e.in.Fd())
+	if state, err := term.GetState(fd); err == nil {
+		defer undoOnSignal(func() { _ = term.Restore(fd, state) })()
+	}
+	b, err := term.ReadPassword(fd)
 	fmt.Fprintln(e.err)
 	if err != nil {
 		return nil, fmt.Errorf("reading the passphrase: %w", err)
@@ -98,7 +136,7 @@ func firstLine(r io.Reader, name string) ([]byte, error) {
 	return b, nil
 }
 
-// confirm asks a question whose answer is a line.
+// ask asks a question whose answer is a line.
 func (e *env) ask(prompt string) (string, error) {
 	fmt.Fprint(e.err, prompt)
 	line, err := bufio.NewReader(e.in).ReadString('\n')

@@ -1,17 +1,12 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -27,10 +22,14 @@ func (c *loginCommand) parse(args []string) error { return noArgs(args) }
 const loginWait = 2 * time.Minute
 
 func (c *loginCommand) run(ctx context.Context, e *env) error {
-	if _, err := auth.Inspect(e.home.Keystore); err != nil {
+	id, err := auth.Inspect(e.home.Keystore)
+	if err != nil {
 		return err
 	}
 	if a, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
+		if a.DID() != id.DID { // the keystore was exchanged under a session
+			return fmt.Errorf("a session of %s is open; end it with `ipfscloud logout`: %w", a.DID(), auth.ErrBusy)
+		}
 		fmt.Fprintln(e.out, "already logged in as", a.DID())
 		return nil
 	} else if !errors.Is(err, auth.ErrNoSession) {
@@ -41,109 +40,12 @@ func (c *loginCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer clear(pass)
-	did, err := startAgent(ctx, pass)
+	a, err := background(ctx, task{args: []string{"agent", "--passfd", "4"}, secret: pass, wait: loginWait})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.out, "logged in as", did)
+	fmt.Fprintln(e.out, "logged in as", a.DID)
 	return nil
-}
-
-// answer is what a background process tells the one that started it.
-type answer struct {
-	DID   string `json:"did,omitempty"`
-	Error string `json:"error,omitempty"`
-	Code  int    `json:"code,omitempty"`
-}
-
-// startAgent runs the agent as a process of its own, gives it the passphrase through a
-// pipe, and waits until it says that the session is open.
-func startAgent(ctx context.Context, pass []byte) (string, error) {
-	in, out, err := os.Pipe()
-	if err != nil {
-		return "", err
-	}
-	defer out.Close()
-	a, err := background(ctx, []string{"agent", "--passfd", "4"}, loginWait, in, func() error {
-		_, err := out.Write(append(bytes.Clone(pass), '\n'))
-		return errors.Join(err, out.Close())
-	})
-	return a.DID, err
-}
-
-// background starts this program again, detached, and waits for its answer on
-// descriptor 3. extra becomes its descriptor 4.
-func background(ctx context.Context, args []string, wait time.Duration, extra *os.File, started func() error) (answer, error) {
-	var a answer
-	self, err := os.Executable()
-	if err != nil {
-		return a, err
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return a, err
-	}
-	defer r.Close()
-	cmd := exec.Command(self, args...)
-	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{w}
-	if extra != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, extra)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if extra != nil {
-		extra.Close()
-	}
-	if err != nil {
-		return a, fmt.Errorf("starting the background process: %w", err)
-	}
-	if started != nil {
-		if err := started(); err != nil {
-			return a, fmt.Errorf("speaking to the background process: %w", err)
-		}
-	}
-	// It lives on as a process of its own; but if it ends before its answer, it is reaped.
-	go func() { _ = cmd.Wait() }()
-	if err := r.SetReadDeadline(time.Now().Add(wait)); err != nil {
-		return a, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Now()) })
-	defer stop()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return a, fmt.Errorf("waiting for the background process: %w", err)
-	}
-	if err := json.Unmarshal(b, &a); err != nil {
-		return a, errors.New("the background process ended without an answer")
-	}
-	if a.Code != ExitOK {
-		return a, childError{a.Error, a.Code}
-	}
-	return a, nil
-}
-
-// childError is a failure of a background process, which chose its exit code and words.
-type childError struct {
-	text string
-	code int
-}
-
-func (e childError) Error() string { return e.text }
-
-// tell sends the answer on descriptor 3 and closes it.
-func tell(f *os.File, a answer) error {
-	return errors.Join(json.NewEncoder(f).Encode(a), f.Close())
-}
-
-func failed(err error) answer {
-	code, advice := exitCode(err)
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if advice != "" {
-		text += " (" + advice + ")"
-	}
-	return answer{Error: text, Code: code}
 }
 
 // agentCommand is the background process that holds a session.
@@ -153,7 +55,7 @@ func (c *agentCommand) flags(f *flag.FlagSet)     { c.pass.flags(f) }
 func (c *agentCommand) parse(args []string) error { return noArgs(args) }
 
 func (c *agentCommand) run(ctx context.Context, e *env) error {
-	ready := os.NewFile(3, "ready")
+	ready := inherited(readyFD)
 	s, agent, err := c.open(ctx, e)
 	if err != nil {
 		return errors.Join(err, tell(ready, failed(err)))
@@ -176,11 +78,45 @@ func (c *agentCommand) open(ctx context.Context, e *env) (*auth.Session, *auth.A
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := auth.Listen(e.home.AgentSocket(), s)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.Close())
+	a, err := auth.Listen(e.home.AgentSocket(), s) // owns the session from here on
+	return s, a, err
+}
+
+// session returns the open session. If there is none, it logs in with the passphrase that
+// pass gets, and serves the session from this process: the other commands see it, and
+// nobody can log out while this process holds it. end ends what was begun here.
+func (e *env) session(ctx context.Context, pass func() ([]byte, error)) (c *auth.Client, end func(), err error) {
+	c, err = auth.Dial(ctx, e.home.AgentSocket())
+	if !errors.Is(err, auth.ErrNoSession) {
+		return c, func() {}, err
 	}
-	return s, a, nil
+	p, err := pass()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(p)
+	s, err := auth.Login(ctx, e.home.Keystore, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	agent, err := auth.Listen(e.home.AgentSocket(), s)
+	if err != nil {
+		return nil, nil, err
+	}
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := agent.Serve(serving); err != nil {
+			fmt.Fprintln(e.err, "the session ended:", err)
+		}
+	}()
+	end = func() { cancel(); <-done }
+	if c, err = auth.Dial(ctx, e.home.AgentSocket()); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return c, end, nil
 }
 
 // logoutCommand ends the session.

@@ -45,83 +45,98 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	var pass []byte
 	if _, err := auth.Inspect(e.home.Keystore); errors.Is(err, auth.ErrNoIdentity) {
-		did, err := c.init.create(ctx, e)
-		if err != nil {
+		var did string
+		if did, pass, err = c.init.create(ctx, e); err != nil {
 			return err
 		}
 		fmt.Fprintln(e.err, "Your identity is", did)
 	} else if err != nil {
 		return err
 	}
-	id, end, err := c.session(ctx, e)
+	id, end, err := e.session(ctx, func() ([]byte, error) {
+		if pass != nil {
+			return pass, nil
+		}
+		return c.init.pass.get(e, "Passphrase", false)
+	})
+	clear(pass)
 	if err != nil {
 		return err
 	}
 	defer end()
+	// A dead mount is there, and is not: the daemon takes it away.
 	if err := os.MkdirAll(c.mountpoint, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("making the mountpoint: %w", err)
 	}
-	log, closeLog, err := openLog(e, true)
+	screen, live := e.screen()
+	log, closeLog, err := openLog(e, live)
 	if err != nil {
 		return err
 	}
 	defer closeLog()
-	live, stop := context.WithCancel(ctx)
-	defer stop()
 	signals, stopSignals := stopSignals()
 	defer stopSignals()
+	var service *daemon.Service
+	endLine := func() {}
 	err = daemon.Run(ctx, daemon.Params{
 		Home: e.home, Config: cfg, Identity: id, Mountpoint: c.mountpoint, Options: c.drive.options,
 		Signals: signals, Log: log,
 		Ready: func(s *daemon.Service) {
+			service = s
 			fmt.Fprintf(e.err, "Your drive is at %s. Ctrl-C unmounts it.\n", s.Status().Mountpoint)
 			fmt.Fprintln(e.err, "Copies: one, on this machine.")
-			if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-				go statusLine(live, e, s)
+			if live {
+				endLine = statusLine(screen, s)
 			}
 		},
 	})
-	fmt.Fprintln(e.err)
+	endLine()
+	if service != nil && err == nil {
+		if n := service.PendingChanges(); n > 0 {
+			fmt.Fprintf(e.err, "Unmounted. %d changes wait in the journal; the next mount commits them.\n", n)
+		} else {
+			fmt.Fprintln(e.err, "Unmounted. Everything is in IPFS.")
+		}
+	}
 	return err
 }
 
-// session uses the agent's session if there is one, and else logs in for this run.
-func (c *upCommand) session(ctx context.Context, e *env) (daemon.Identity, func(), error) {
-	a, err := auth.Dial(ctx, e.home.AgentSocket())
-	if err == nil { // the drive holds it while it is mounted
-		return a, func() {}, nil
-	}
-	if !errors.Is(err, auth.ErrNoSession) {
-		return nil, nil, err
-	}
-	pass, err := c.init.pass.get(e, "Passphrase", false)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer clear(pass)
-	s, err := auth.Login(ctx, e.home.Keystore, pass)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s, func() { _ = s.Close() }, nil
+// screen is the terminal that a status line can be shown on, if there is one.
+func (e *env) screen() (*os.File, bool) {
+	f, ok := e.err.(*os.File)
+	return f, ok && term.IsTerminal(int(f.Fd()))
 }
 
-// statusLine shows one line, again and again, until ctx ends.
-func statusLine(ctx context.Context, e *env, s *daemon.Service) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		st := s.Status()
-		line := fmt.Sprintf("commit %d · waiting: %s", st.Commit.Sequence, pendingLine(&st))
-		if len(st.Alerts) > 0 {
-			line += " · ALERT: " + st.Alerts[0]
+// statusLine shows one line, again and again, until the returned function is called.
+func statusLine(screen *os.File, s *daemon.Service) (end func()) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			st := s.Status()
+			line := fmt.Sprintf("commit %d · waiting: %s", st.Commit.Sequence, pendingLine(&st))
+			if st.PhrasePending {
+				line += " · not recoverable yet: `ipfscloud id phrase`"
+			}
+			if len(st.Alerts) > 0 {
+				line += " · ALERT: " + st.Alerts[0]
+			}
+			width, _, err := term.GetSize(int(screen.Fd()))
+			if err != nil || width < 20 {
+				width = 80
+			}
+			fmt.Fprintf(screen, "\r\x1b[K%.*s", width-1, line)
+			select {
+			case <-tick.C:
+			case <-stop:
+				fmt.Fprintln(screen)
+				return
+			}
 		}
-		fmt.Fprintf(e.err, "\r\x1b[K%.*s", 100, line)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	}()
+	return func() { close(stop); <-done }
 }
