@@ -21,10 +21,6 @@ type initCommand struct {
 	method    string
 	phraseOut string
 	phraseIn  string
-
-	// kept is the passphrase of an identity that was just made, for who logs in with it
-	// at once; the caller clears it.
-	kept []byte
 }
 
 func (c *initCommand) flags(f *flag.FlagSet) {
