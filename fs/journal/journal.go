@@ -59,6 +59,9 @@ func Open(cfg Config) (*Journal, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal directory: %w", err)
 	}
+	if err := syncDir(filepath.Dir(filepath.Clean(cfg.Dir))); err != nil { // its name must survive too
+		return nil, fmt.Errorf("journal directory: %w", err)
+	}
 	j := &Journal{cfg: cfg, next: 1}
 	if err := j.load(); err != nil {
 		j.closeFiles()
