@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 GO ?= go
 PREFIX ?= /usr/local
-export GOFLAGS ?= -mod=readonly -buildvcs=false
+# The same for build and tests, so that Kubo is compiled once.
+export GOFLAGS ?= -mod=readonly -buildvcs=false -trimpath
 
 .PHONY: build run test test-race lint bench soak man install clean
 
@@ -11,7 +12,7 @@ build: bin/ipfscloud bin/mount.ipfscloud
 
 .PHONY: bin/ipfscloud
 bin/ipfscloud:
-	$(GO) build -trimpath -o $@ .
+	$(GO) build -o $@ .
 
 bin/mount.ipfscloud: bin/ipfscloud
 	ln -sf ipfscloud $@
@@ -58,6 +59,11 @@ install: build man
 	install -D -m 755 bin/ipfscloud $(DESTDIR)$(PREFIX)/bin/ipfscloud
 	install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/ipfscloud $(DESTDIR)/sbin/mount.ipfscloud
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 644 bin/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	for kind in system user; do \
+		install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind; \
+		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/$$kind.service \
+			> $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/ipfscloud.service; done
 
 clean:
 	rm -rf bin
