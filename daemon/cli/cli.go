@@ -119,10 +119,7 @@ func (e *env) execute(c *entry, args []string) error {
 		return err
 	}
 	cmd := c.make()
-	set := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	cmd.flags(set)
-	rest, err := parseFlags(set, args)
+	rest, err := parseCommand(cmd, c.name, args)
 	if errors.Is(err, flag.ErrHelp) {
 		c.usage(e.out)
 		return nil
@@ -139,6 +136,13 @@ func (e *env) execute(c *entry, args []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	return cmd.run(ctx, e)
+}
+
+func parseCommand(cmd command, name string, args []string) (rest []string, err error) {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	cmd.flags(set)
+	return parseFlags(set, args)
 }
 
 // parseFlags lets flags stand behind arguments too: "mount DIR -d".
