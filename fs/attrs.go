@@ -113,6 +113,8 @@ func checkXattr(name string) error {
 		return ErrNameTooLong
 	case name == stateXattr:
 		return ErrPermission
+	case name == "security.capability": // never honoured (nosuid), and a write would have to clear it
+		return ErrNotSupported
 	case space != "user" && space != "trusted" && space != "security":
 		return ErrNotSupported
 	}
