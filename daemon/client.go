@@ -8,10 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -138,20 +136,4 @@ func AwaitEnd(ctx context.Context, h Home) error {
 
 // RemoveDead takes away the mount that a daemon left which died, and tells whether there
 // was one.
-func RemoveDead(mountpoint string) (bool, error) {
-	answer := make(chan error, 1)
-	go func() { // may wait in the kernel, for the daemon of a mount that is not dead
-		_, err := os.Lstat(mountpoint)
-		answer <- err
-	}()
-	select {
-	case err := <-answer:
-		if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
-			return false, nil
-		}
-	case <-time.After(5 * time.Second):
-		return false, nil
-	}
-	err := fuse.Check(mountpoint, fuse.Options{NonEmpty: true})
-	return err == nil, err
-}
+func RemoveDead(mountpoint string) (bool, error) { return fuse.RemoveDead(mountpoint) }

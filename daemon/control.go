@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -23,7 +24,7 @@ var kinds = []struct {
 	name string
 	err  error
 }{
-	{"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
+	{"no_session", auth.ErrNoSession}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
 	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"invalid", fs.ErrInvalid},
 }

@@ -145,13 +145,31 @@ func prepare(path string, nonEmpty bool) (string, error) {
 	return path, nil
 }
 
+// RemoveDead takes away what a daemon that died left at a mountpoint, and tells whether
+// there was anything.
+func RemoveDead(mountpoint string) (bool, error) {
+	path, err := resolve(mountpoint)
+	if err != nil {
+		return false, err
+	}
+	m, ok, err := findMount(path)
+	if err != nil || !ok || m.fstype != "fuse."+subtype || !isDead(path) {
+		return false, err
+	}
+	if err := unmount(path, true); err != nil {
+		return false, fmt.Errorf("removing the dead mount at %s: %w", path, err)
+	}
+	return true, nil
+}
+
 // isDead tells whether the daemon of a mount is gone: "transport endpoint is not
 // connected". A mount that does not answer in time is not dead.
 func isDead(path string) bool {
 	answer := make(chan error, 1)
 	go func() { // may wait for ever in the kernel, if that daemon does
-		_, err := os.Lstat(path)
-		answer <- err
+		// Attributes would come from the kernel's cache, and speak of no daemon.
+		var st unix.Statfs_t
+		answer <- unix.Statfs(path, &st)
 	}()
 	select {
 	case err := <-answer:
