@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cluster-labs/ipfscloud/daemon"
 )
 
@@ -36,6 +38,9 @@ type answer struct {
 	Error string `json:"error,omitempty"`
 	Code  int    `json:"code,omitempty"`
 }
+
+// errNoAnswer: a background process has died.
+var errNoAnswer = errors.New("the background process ended before it was ready")
 
 // childError is a failure of a background process, which chose its exit code and words.
 type childError struct {
@@ -89,7 +94,7 @@ func background(ctx context.Context, t task) (answer, error) {
 		}
 		return a, fmt.Errorf("the background process was not ready after %v: %w", t.wait, daemon.ErrUnavailable)
 	}
-	if err != nil && t.log != "" {
+	if errors.Is(err, errNoAnswer) && t.log != "" {
 		err = fmt.Errorf("%w; see %s", err, t.log)
 	}
 	return a, err
@@ -122,7 +127,7 @@ func awaitAnswer(ctx context.Context, r *os.File, wait time.Duration) (a answer,
 		return a, fmt.Errorf("waiting for the background process: %w", err)
 	}
 	if err := json.Unmarshal(b, &a); err != nil {
-		return a, errors.New("the background process ended before it was ready")
+		return a, errNoAnswer
 	}
 	if a.Code != ExitOK {
 		return a, childError{a.Error, a.Code}
@@ -136,6 +141,17 @@ func inherited(fd int) *os.File {
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "inherited")
 }
+
+// abandoned tells whether nobody reads what f would be told: who started this process has
+// been interrupted, and does not want it any more.
+func abandoned(f *os.File) bool {
+	p := []unix.PollFd{{Fd: int32(f.Fd())}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLERR != 0
+}
+
+// errAbandoned ends a background process that nobody waits for.
+var errAbandoned = errors.New("who started this process has gone")
 
 // tell sends the answer and closes the descriptor.
 func tell(f *os.File, a answer) error {

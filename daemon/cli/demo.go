@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -36,14 +37,12 @@ const demoWait = 5 * time.Minute
 
 // demo is one run.
 type demo struct {
-	e        *env
-	dir      string // holds everything
-	home     daemon.Home
-	mnt      string
-	self     string
-	sums     string // checksums of the files, before
-	mounted  bool
-	loggedIn bool
+	e    *env
+	dir  string // holds everything
+	home daemon.Home
+	mnt  string
+	self string
+	sums string // checksums of the files, before
 }
 
 func (c *demoCommand) run(ctx context.Context, e *env) (err error) {
@@ -110,7 +109,6 @@ func (d *demo) identity(ctx context.Context) error {
 	if _, err := d.ipfscloud(ctx, "login", "--passfile", d.passfile()); err != nil {
 		return err
 	}
-	d.loggedIn = true
 	d.say("2. Logged in:                 the device's key answered a fresh challenge, checked against the DID's document")
 	return nil
 }
@@ -122,7 +120,6 @@ func (d *demo) mount(ctx context.Context) error {
 	if _, err := d.ipfscloud(ctx, "mount", "-d", d.mnt); err != nil {
 		return err
 	}
-	d.mounted = true
 	s, err := d.status(ctx)
 	if err != nil {
 		return err
@@ -202,16 +199,12 @@ func (d *demo) stored(ctx context.Context) error {
 	}
 	d.say("5. Committed in IPFS:         number %d, %s", s.Commit.Sequence, s.Commit.CID)
 	d.say("   picture.raw is             %d blobs, the first %s", len(i.Blocks), i.Blocks[0])
-	names, err := d.node(ctx, "files/ls?long=true&arg="+fmt.Sprintf("/ipfs/%s/root", s.Commit.CID))
-	if err != nil {
-		names, err = d.node(ctx, "ls?arg="+fmt.Sprintf("/ipfs/%s/root", s.Commit.CID))
-	}
+	names, err := d.node(ctx, "ls?arg="+url.QueryEscape("/ipfs/"+s.Commit.CID+"/root"))
 	if err != nil {
 		return err
 	}
 	var listing struct {
 		Objects []struct{ Links []struct{ Name string } }
-		Entries []struct{ Name string }
 	}
 	if err := json.Unmarshal(names, &listing); err != nil {
 		return err
@@ -221,9 +214,6 @@ func (d *demo) stored(ctx context.Context) error {
 		for _, l := range o.Links {
 			seen = append(seen, l.Name)
 		}
-	}
-	for _, l := range listing.Entries {
-		seen = append(seen, l.Name)
 	}
 	if len(seen) == 0 {
 		return errors.New("the node lists nothing below the commit")
@@ -298,9 +288,6 @@ func ignoreMissing(err error) error {
 
 func (d *demo) unmount(ctx context.Context) error {
 	_, err := d.ipfscloud(ctx, "umount", "--flush", d.mnt)
-	if err == nil {
-		d.mounted = false
-	}
 	return err
 }
 
@@ -318,7 +305,6 @@ func (d *demo) wipe(ctx context.Context) error {
 	if _, err := d.ipfscloud(ctx, "mount", "-d", d.mnt); err != nil {
 		return err
 	}
-	d.mounted = true
 	d.say("8. Mounted again:             from IPFS alone")
 	return nil
 }
@@ -335,27 +321,43 @@ func (d *demo) compare(ctx context.Context) error {
 	return d.unmount(ctx)
 }
 
-// end leaves nothing behind, however the run went.
+// end leaves nothing behind, however the run went: also a background process that was
+// still on its way when the run was broken off.
 func (d *demo) end(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var errs []error
-	if d.mounted {
-		if err := d.unmount(ctx); err != nil {
-			errs = append(errs, err)
-			if u := syscall.Unmount(d.mnt, syscall.MNT_DETACH); u != nil {
-				_, _ = d.program(ctx, "fusermount3", "-u", "-z", d.mnt)
-			}
+	if err := d.stop(ctx); err != nil {
+		errs = append(errs, err)
+		if u := syscall.Unmount(d.mnt, syscall.MNT_DETACH); u != nil {
+			_, _ = d.program(ctx, "fusermount3", "-u", "-z", d.mnt)
 		}
 	}
-	if d.loggedIn {
-		if _, err := d.ipfscloud(ctx, "logout"); err != nil {
-			errs = append(errs, err)
-		}
+	if _, err := d.ipfscloud(ctx, "logout"); err != nil {
+		errs = append(errs, err)
 	}
 	if keep {
 		d.say("Kept: %s", d.dir)
 		return errors.Join(errs...)
 	}
 	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
+}
+
+// stop returns when no daemon has the drive.
+func (d *demo) stop(ctx context.Context) error {
+	if _, err := os.Stat(d.home.State); errors.Is(err, os.ErrNotExist) {
+		return nil // there never was one
+	}
+	for {
+		var asked error
+		if c, err := daemon.Connect(ctx, d.home); err == nil {
+			asked = c.Unmount(ctx, false)
+		}
+		moment, cancel := context.WithTimeout(ctx, time.Second)
+		err := daemon.AwaitEnd(moment, d.home)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return errors.Join(err, asked)
+		}
+	}
 }

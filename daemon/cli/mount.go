@@ -87,9 +87,16 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 		return c.serve(ctx, e, func(s *daemon.Service) { fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint) })
 	}
 	pipe, told := inherited(c.ready), false
+	if abandoned(pipe) {
+		return errAbandoned
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	err := c.serve(ctx, e, func(s *daemon.Service) {
 		told = true
-		_ = tell(pipe, answer{DID: s.Status().DID}) // who started this may be gone
+		if err := tell(pipe, answer{DID: s.Status().DID}); err != nil {
+			cancel() // nobody waits for this drive any more
+		}
 	})
 	if err != nil && !told {
 		_ = tell(pipe, failed(err))

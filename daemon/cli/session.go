@@ -56,19 +56,20 @@ func (c *agentCommand) parse(args []string) error { return noArgs(args) }
 
 func (c *agentCommand) run(ctx context.Context, e *env) error {
 	ready := inherited(readyFD)
-	s, agent, err := c.open(ctx, e)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	s, agent, err := c.open(ctx, e, func() bool { return abandoned(ready) })
 	if err != nil {
 		return errors.Join(err, tell(ready, failed(err)))
 	}
 	if err := tell(ready, answer{DID: s.DID()}); err != nil {
-		return err
+		stop() // so that Serve only takes away what Listen made
+		return errors.Join(err, agent.Serve(ctx))
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	return agent.Serve(ctx)
 }
 
-func (c *agentCommand) open(ctx context.Context, e *env) (*auth.Session, *auth.Agent, error) {
+func (c *agentCommand) open(ctx context.Context, e *env, abandoned func() bool) (*auth.Session, *auth.Agent, error) {
 	pass, err := c.pass.get(e, "", false)
 	if err != nil {
 		return nil, nil, err
@@ -77,6 +78,9 @@ func (c *agentCommand) open(ctx context.Context, e *env) (*auth.Session, *auth.A
 	s, err := auth.Login(ctx, e.home.Keystore, pass)
 	if err != nil {
 		return nil, nil, err
+	}
+	if abandoned() {
+		return nil, nil, errors.Join(errAbandoned, s.Close())
 	}
 	a, err := auth.Listen(e.home.AgentSocket(), s) // owns the session from here on
 	return s, a, err
