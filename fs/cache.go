@@ -3,6 +3,7 @@ package fs
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -151,9 +152,16 @@ func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
 	})
 }
 
+// errBlockMissing: the store does not have a block that the tree needs. That is no
+// ErrNotFound: a name behind it must never seem not to exist.
+var errBlockMissing = errors.New("the store does not have it")
+
 // fetch gets a block and names the one that is missing or damaged.
 func (r *reader) fetch(ctx context.Context, cid CID) ([]byte, error) {
 	b, err := r.store.Get(ctx, cid)
+	if isNotFound(err) {
+		return nil, fmt.Errorf("%w: block %s: %w", ErrIntegrity, cid, errBlockMissing)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("block %s: %w", cid, err)
 	}

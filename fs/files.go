@@ -27,11 +27,8 @@ func (t *Tree) Read(ctx context.Context, ino Ino, off uint64, p []byte) (int, er
 		if err = t.readPieces(ctx, pieces); err == nil {
 			return n, nil
 		}
-		if try > 0 || !isNotFound(err) { // a commit may just have replaced the blob
+		if try > 0 || !errors.Is(err, errBlockMissing) { // a commit may just have replaced the blob
 			t.noteError(err)
-			if isNotFound(err) {
-				err = fmt.Errorf("%w: %w", ErrIntegrity, err)
-			}
 			return 0, deadlineError(ctx, err)
 		}
 	}

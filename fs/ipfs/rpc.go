@@ -85,7 +85,7 @@ func OpenRPC(ctx context.Context, conf RPCConfig) (*RPC, error) {
 	})
 	if err != nil {
 		c.close()
-		return nil, fmt.Errorf("the IPFS node at %s: %w", conf.URL, err)
+		return nil, fmt.Errorf("asking for its version: %w", err) // without the URL, which may hold a password
 	}
 	s, err := openStaging(conf.StagingDir)
 	if err != nil {
