@@ -50,6 +50,11 @@ func (c *Client) call(ctx context.Context, method, path string, out any) error {
 		return fmt.Errorf("asking the daemon: %w: %w", fs.ErrUnavailable, err)
 	}
 	defer resp.Body.Close()
+	return decode(resp, out)
+}
+
+// decode reads an answer of the control socket.
+func decode(resp *http.Response, out any) error {
 	if resp.StatusCode == http.StatusOK {
 		return json.NewDecoder(resp.Body).Decode(out)
 	}

@@ -47,8 +47,8 @@ func redact(url string) string {
 	if !ok {
 		return url
 	}
-	if _, host, ok := strings.Cut(rest, "@"); ok {
-		return scheme + "://…@" + host
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		return scheme + "://…@" + rest[i+1:]
 	}
 	return url
 }
