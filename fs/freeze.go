@@ -220,6 +220,7 @@ func (t *Tree) install(j *job, top vaultTop) {
 	t.dirty -= j.dirty
 	t.pendingOps -= j.ops
 	t.pendingBytes -= j.bytes
+	t.space.owed.Store(t.pendingBytes)
 	t.signalRoom()
 }
 

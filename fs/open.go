@@ -276,6 +276,7 @@ func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
 	defer t.mu.Unlock()
 	t.replay = false
 	t.pendingOps, t.pendingBytes = n, bytes
+	t.space.owed.Store(bytes)
 	if n > 0 {
 		t.oldest = t.cfg.Now()
 		t.cfg.Log.Info("replayed the journal", "changes", n, "bytes", bytes)

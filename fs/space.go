@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 // written once more when it is committed, and commits and removals must always find room:
 // so new data is refused while there is still space for those.
 type space struct {
-	dir string
+	dir  string
+	owed atomic.Int64 // bytes in the journal that a commit will write once more
 
 	mu      sync.Mutex
 	free    int64 // bytes, when last asked
@@ -51,7 +53,7 @@ func (s *space) admit(n int64, kind opKind) error {
 		s.free, s.spent, s.asked = int64(st.Bavail)*st.Bsize, 0, time.Now()
 	}
 	s.spent += 2*n + 512
-	if s.free-s.spent < s.reserve {
+	if s.free-s.spent-s.owed.Load() < s.reserve {
 		return fmt.Errorf("%d MiB are left under %s: %w", s.free>>20, s.dir, ErrNoSpace)
 	}
 	return nil

@@ -420,6 +420,7 @@ func (t *Tree) append(parts ...[]byte) error {
 	}
 	t.pendingOps++
 	t.pendingBytes += int64(n)
+	t.space.owed.Store(t.pendingBytes)
 	return nil
 }
 
