@@ -244,10 +244,12 @@ func (t *Tree) Fallocate(ctx context.Context, ino Ino, off, size uint64, mode ui
 		return ErrTooLarge
 	}
 	if mode&FallocPunchHole == 0 {
-		if err := t.space.admit(int64(min(size, 1<<40)), opWrite); err != nil {
+		// Nothing is reserved; but what cannot fit is refused now, not at some write.
+		half := int64(min(size, 1<<40)) / 2
+		if err := t.space.admit(half, opWrite); err != nil {
 			return err
 		}
-		t.space.giveBack(int64(min(size, 1<<40)))
+		t.space.giveBack(half)
 	}
 	o := &op{kind: opFallocate, ino: ino, off: off, size: size, flags: mode}
 	return t.change(ctx, o, func() error {
