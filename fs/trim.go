@@ -17,8 +17,9 @@ func (t *Tree) Loaded() int {
 }
 
 // Idle returns up to n places of inodes that only the kernel's references keep in memory:
-// nothing of them waits for a commit, and nothing below them is loaded. They are picked
-// at random, which for a cache is nearly as good as by age and needs no bookkeeping.
+// nothing of them waits for a commit. Directories are not among them: one that is some
+// process's working directory would lose its path. They are picked at random, which for a
+// cache is nearly as good as by age and needs no bookkeeping.
 func (t *Tree) Idle(n int) []Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,7 +28,7 @@ func (t *Tree) Idle(n int) []Place {
 		if len(out) == n {
 			break
 		}
-		if in.parent != nil && in.kids == 0 && in.holders == 0 {
+		if in.parent != nil && !in.isDir() && in.holders == 0 {
 			out = append(out, Place{in.parent.attr.Ino, in.name})
 		}
 	}
