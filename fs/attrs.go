@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // GetAttr returns what stat(2) tells.
@@ -183,16 +184,21 @@ func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
 	})
 }
 
+// usageWait is how long StatFS waits for what the store says of its space.
+const usageWait = 2 * time.Second
+
 // StatFS tells how large the drive is: what its store uses and may still take.
 func (t *Tree) StatFS(ctx context.Context) (StatFS, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+	ctx, cancel := context.WithTimeout(ctx, min(t.cfg.Deadline, usageWait))
 	defer cancel()
 	_, free, err := t.cfg.Store.Usage(ctx)
-	if err != nil {
-		free = 0 // what the tree holds is known without the store
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err == nil {
+		t.free = free
+	} else {
+		free = t.free // what it said last: df must not hang with the node
+	}
 	return StatFS{
 		Total: t.bytes + free, Free: free,
 		Files: t.files + 1, FilesFree: 1 << 32,

@@ -79,8 +79,9 @@ type Tree struct {
 	files      uint64              // inodes in the tree
 	bytes      uint64              // logical bytes of all files
 
-	pendingOps   int   // changes since the last commit that is linked
-	pendingBytes int64 // journal bytes of them
+	free         uint64 // bytes that the store could still take, when it last said
+	pendingOps   int    // changes since the last commit that is linked
+	pendingBytes int64  // journal bytes of them
 	oldest       time.Time
 	dirty        int64         // bytes of files in memory only, and in the journal
 	dirtyDone    chan struct{} // closed and made anew when dirty falls
