@@ -113,7 +113,7 @@ func (t *Tree) Write(ctx context.Context, ino Ino, off uint64, p []byte) (int, e
 	if err := t.room(ctx); err != nil {
 		return 0, err
 	}
-	done := 0
+	done, committed := 0, false
 	for done < len(p) { // one record holds at most a blob
 		part := p[done:min(len(p), done+crypt.BlobMax)]
 		o := &op{kind: opWrite, ino: ino, off: off + uint64(done), data: part}
@@ -121,6 +121,12 @@ func (t *Tree) Write(ctx context.Context, ino Ino, off uint64, p []byte) (int, e
 			_, err := t.loaded(ino)
 			return err
 		})
+		if errors.Is(err, ErrNoSpace) && !committed && t.writable() == nil {
+			// What waits takes space twice until it is committed: then try again.
+			committed = true
+			t.makeRoom(ctx)
+			continue
+		}
 		if err != nil {
 			if done > 0 {
 				return done, nil
@@ -130,6 +136,17 @@ func (t *Tree) Write(ctx context.Context, ino Ino, off uint64, p []byte) (int, e
 		done += len(part)
 	}
 	return done, nil
+}
+
+// makeRoom commits what waits, so that the journal gives its space back. If that fails,
+// the disk stays full.
+func (t *Tree) makeRoom(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+	defer cancel()
+	if err := t.commits.wait(ctx); err != nil {
+		t.cfg.Log.Warn("committing because the disk is full", "error", err)
+	}
+	t.space.forget()
 }
 
 // room waits while too many bytes are in memory only, until the committer has sealed some.

@@ -59,6 +59,13 @@ func (s *space) admit(n int64, kind opKind) error {
 	return nil
 }
 
+// forget makes the next admit ask the disk again.
+func (s *space) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = time.Time{}
+}
+
 // journalError gives a failed append its meaning.
 func journalError(err error) error {
 	switch {
