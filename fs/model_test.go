@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -458,7 +459,11 @@ func TestTreeAgainstModel(t *testing.T) {
 	if testing.Short() {
 		steps = 300
 	}
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if os.Getenv("IPFSCLOUD_SOAK") != "" {
+		seeds = 200
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			m := &model{t: t, v: newVault(t, nil), r: rand.New(rand.NewPCG(seed, 7)),
 				root: &node{mode: fs.ModeDir, names: map[string]*node{}}}
