@@ -32,6 +32,15 @@ test:
 	$(GO) test -race -short -timeout 10m ./fs
 	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./daemon/...
 
+# The programs of an Egress node: Kubo as this module has it, and the cluster service from
+# a module of its own, for its libraries are older ones.
+.PHONY: egress
+egress:
+	$(GO) build -o bin/ipfs github.com/ipfs/kubo/cmd/ipfs
+	cd packaging/egress && $(GO) build -o ../../bin/ \
+		github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-service \
+		github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-ctl
+
 lint:
 	contrib/install-needs lint
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt:" $$out; exit 1; }
