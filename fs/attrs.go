@@ -43,6 +43,12 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 	if s.Mode != nil {
 		o.mode, o.flags = *s.Mode, o.flags|setMode
 	}
+	if s.KillPriv && o.flags == 0 {
+		// Each write of an ordinary user asks for this: without the bits it is no change.
+		if a, err = t.GetAttr(ctx, ino); err != nil || killPriv(a.Mode) == a.Mode {
+			return a, err
+		}
+	}
 	err = t.change(ctx, o, func() error {
 		in, err := t.get(ino)
 		if err != nil {
@@ -53,18 +59,25 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 				return err
 			}
 		}
-		if s.KillPriv && s.Mode == nil && in.isRegular() {
-			m := in.attr.Mode &^ modeSetuid
-			if m&0o010 != 0 {
-				m &^= modeSetgid
-			}
-			if m != in.attr.Mode {
-				o.mode, o.flags = m&modePerm, o.flags|setMode
-			}
+		if m := killPriv(in.attr.Mode); s.KillPriv && s.Mode == nil && m != in.attr.Mode {
+			o.mode, o.flags = m&modePerm, o.flags|setMode
 		}
 		return nil
 	}, func() { a = t.inodes[ino].stat() })
 	return a, err
+}
+
+// killPriv is a regular file's mode without the bits that a write by an ordinary user
+// takes away. Setgid without execution by the group is a mark of mandatory locks: it stays.
+func killPriv(mode uint32) uint32 {
+	if mode&ModeType != ModeRegular {
+		return mode
+	}
+	m := mode &^ modeSetuid
+	if m&0o010 != 0 {
+		m &^= modeSetgid
+	}
+	return m
 }
 
 const (

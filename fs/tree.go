@@ -103,6 +103,7 @@ func (m *missing) Error() string { return "page " + m.ptr.CID.String() + " is no
 // has seen all the pages that it needs.
 func (t *Tree) do(ctx context.Context, fn func() error) error {
 	var held heldPages
+	var wait context.Context // for all the pages together
 	for {
 		t.mu.Lock()
 		if t.closed {
@@ -117,9 +118,12 @@ func (t *Tree) do(ctx context.Context, fn func() error) error {
 		if err == nil || !errors.As(err, &m) {
 			return err
 		}
-		wait, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+		if wait == nil {
+			var cancel context.CancelFunc
+			wait, cancel = context.WithTimeout(ctx, t.cfg.Deadline)
+			defer cancel()
+		}
 		p, err := t.reader.page(wait, m.kind, &m.ptr)
-		cancel()
 		if err != nil {
 			t.noteError(err)
 			return deadlineError(ctx, err)

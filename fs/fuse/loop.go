@@ -1,14 +1,15 @@
 package fuse
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,11 @@ const (
 	patience = 2 * time.Millisecond
 
 	iocClone = 0x8004e500 // FUSE_DEV_IOC_CLONE
+
+	// fuse_in_header: length, opcode, unique number, …
+	headerSize  = 40
+	opInit      = 26
+	opInterrupt = 36
 )
 
 // loop reads requests from the device and writes the answers. Its threads poll(2) and
@@ -47,6 +53,9 @@ type loop struct {
 	free    int         // threads that wait for a request
 	watch   *time.Timer // runs while free is 0
 	ended   bool
+	workers map[*worker]struct{}
+	users   int // of the descriptors, besides the threads
+	closed  bool
 }
 
 func newLoop(ps *gofuse.ProtocolServer, fd int, log *slog.Logger) (*loop, error) {
@@ -58,7 +67,7 @@ func newLoop(ps *gofuse.ProtocolServer, fd int, log *slog.Logger) (*loop, error)
 		unix.Close(end)
 		return nil, fmt.Errorf("%w: %w", ErrMount, err)
 	}
-	l := &loop{ps: ps, fd: fd, end: end, log: log}
+	l := &loop{ps: ps, fd: fd, end: end, log: log, workers: map[*worker]struct{}{}}
 	l.watch = time.AfterFunc(time.Hour, l.spare)
 	l.watch.Stop()
 	return l, nil
@@ -72,7 +81,7 @@ func (l *loop) handshake() error {
 		if err != nil {
 			return fmt.Errorf("%w: waiting for the kernel: %w", ErrMount, err)
 		}
-		init := n >= 8 && *(*uint32)(unsafe.Pointer(&w.in[4])) == opInit
+		init := n >= headerSize && binary.NativeEndian.Uint32(w.in[4:]) == opInit
 		if err := w.answer(n); err != nil {
 			return fmt.Errorf("%w: answering the kernel: %w", ErrMount, err)
 		}
@@ -81,8 +90,6 @@ func (l *loop) handshake() error {
 		}
 	}
 }
-
-const opInit = 26
 
 // start makes the threads that stay.
 func (l *loop) start() {
@@ -148,6 +155,14 @@ func (l *loop) run() {
 		defer unix.Close(fd)
 	}
 	w := l.newWorker(fd)
+	l.mu.Lock()
+	l.workers[w] = struct{}{}
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.workers, w)
+		l.mu.Unlock()
+	}()
 	for {
 		n, err := w.next()
 		if err != nil {
@@ -179,24 +194,64 @@ func clone(fd int) (int, error) {
 	return c, nil
 }
 
-// stop ends the threads and waits for them. Handlers that wait are interrupted by the
-// kernel's end of the mount, or end at their deadlines.
+// stop ends the threads and waits for them. What they wait for is interrupted.
 func (l *loop) stop() {
 	l.mu.Lock()
 	l.ended = true
 	l.watch.Stop()
-	l.mu.Unlock()
-	one := [8]byte{1}
-	if _, err := unix.Write(l.end, one[:]); err != nil {
-		l.log.Error("ending the device loop", "error", err)
+	if !l.closed {
+		one := [8]byte{1}
+		if _, err := unix.Write(l.end, one[:]); err != nil {
+			l.log.Error("ending the device loop", "error", err)
+		}
 	}
-	l.wg.Wait()
+	l.mu.Unlock()
+	gone := make(chan struct{})
+	go func() { l.wg.Wait(); close(gone) }()
+	tick := time.NewTicker(retryInterrupt)
+	defer tick.Stop()
+	for {
+		l.interruptAll()
+		select {
+		case <-gone:
+			return
+		case <-tick.C: // a request may have been read meanwhile
+		}
+	}
 }
 
-// close gives the descriptors up; the kernel then ends the mount, if it still stands.
+// close gives the descriptors up; the kernel then ends the mount, if it still stands. A
+// notification that the kernel has not taken yet keeps them until then.
 func (l *loop) close() {
-	unix.Close(l.fd)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.closed = true
 	unix.Close(l.end)
+	if l.users == 0 {
+		unix.Close(l.fd)
+	}
+}
+
+// write sends the kernel a message that answers no request.
+func (l *loop) write(b []byte) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.users++
+	l.mu.Unlock()
+	_, err := unix.Write(l.fd, b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.users--
+	if l.closed && l.users == 0 {
+		unix.Close(l.fd)
+	}
+	return err
 }
 
 // errEnded: the mount is gone, or the loop was stopped.
@@ -208,6 +263,7 @@ type worker struct {
 	fd      int
 	in, out []byte
 	poll    [2]unix.PollFd
+	unique  atomic.Uint64 // of the request in work, 0 for none
 }
 
 func (l *loop) newWorker(fd int) *worker {
@@ -243,11 +299,19 @@ func (w *worker) next() (int, error) {
 
 // answer handles a request and writes the answer.
 func (w *worker) answer(n int) error {
+	if h := w.in[:n]; n >= headerSize+8 && binary.NativeEndian.Uint32(h[4:]) == opInterrupt {
+		w.l.interrupt(binary.NativeEndian.Uint64(h[headerSize:]))
+		return nil
+	}
+	if n >= headerSize {
+		w.unique.Store(binary.NativeEndian.Uint64(w.in[8:]))
+		defer w.unique.Store(0)
+	}
 	size, status := w.l.ps.HandleRequest([][]byte{w.in[:n]}, [][]byte{w.out})
 	if !status.Ok() {
 		return fmt.Errorf("request of %d bytes: %w", n, syscall.Errno(status))
 	}
-	if size == 0 { // FORGET and INTERRUPT have none
+	if size == 0 { // FORGET has none
 		return nil
 	}
 	for {

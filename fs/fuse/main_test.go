@@ -66,17 +66,33 @@ func daemon(dir, options string) error {
 	}()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	s, err := Mount(ctx, tree, filepath.Join(dir, "mnt"), o)
+	s, err := Mount(ctx, panicky{tree}, filepath.Join(dir, "mnt"), o)
 	if err != nil {
 		return err
 	}
+	giveUp := make(chan os.Signal, 1)
+	signal.Notify(giveUp, syscall.SIGUSR2)
 	fmt.Println("mounted")
 	select {
 	case <-stop:
 		return s.Unmount(false)
+	case <-giveUp:
+		s.Abort()
+		<-s.Done()
+		return nil
 	case <-s.Done():
 		return nil
 	}
+}
+
+// panicky is a tree with a fault: it panics when it is asked for a name.
+type panicky struct{ Tree }
+
+func (p panicky) Lookup(ctx context.Context, parent fs.Ino, name string) (fs.Attr, error) {
+	if name == "panic" {
+		panic("a fault of the test")
+	}
+	return p.Tree.Lookup(ctx, parent, name)
 }
 
 // mount is a mount served by another process.
@@ -117,7 +133,7 @@ func start(t *testing.T, base, options string) *mount {
 	m := &mount{t: t, dir: filepath.Join(base, "mnt")}
 	m.cmd = exec.Command(os.Args[0])
 	m.cmd.Env = append(os.Environ(), daemonEnv+"="+base, daemonEnv+"_OPTIONS="+options)
-	m.cmd.Stderr = os.Stderr
+	m.cmd.Stderr = stderr(t)
 	out, err := m.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -177,4 +193,14 @@ func within(t *testing.T, d time.Duration, what string, fn func() error) {
 	case <-time.After(d):
 		t.Fatalf("%s took longer than %v", what, d)
 	}
+}
+
+// stderr is where a daemon's complaints go: into the test's log, line by line.
+func stderr(t *testing.T) io.Writer { return testLog{t} }
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(b)))
+	return len(b), nil
 }

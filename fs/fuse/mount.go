@@ -113,7 +113,8 @@ func prepare(path string, nonEmpty bool) (string, error) {
 		if !ok || !strings.HasPrefix(m.fstype, "fuse") {
 			break
 		}
-		if !isDead(path) {
+		// A dead mount of another program is not ours to take away.
+		if m.fstype != "fuse."+subtype || !isDead(path) {
 			return "", fmt.Errorf("%s: %w", path, ErrMountpointBusy)
 		}
 		if err := unmount(path, true); err != nil {

@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs"
 )
 
 func TestFilesThroughTheKernel(t *testing.T) {
@@ -159,9 +162,6 @@ func TestHangingStore(t *testing.T) {
 		}
 		return f.Sync()
 	})
-	if err := unix.Access("/proc/sys/vm/drop_caches", unix.W_OK); err != nil {
-		t.Skip("needs root to drop the kernel's cache: ", err)
-	}
 	if err := m.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
@@ -180,9 +180,55 @@ func TestHangingStore(t *testing.T) {
 	within(t, 10*time.Second, "another file while readers wait", func() error {
 		return os.WriteFile(filepath.Join(m.dir, "other"), []byte("x"), 0o600)
 	})
-	for _, c := range readers {
+	for _, c := range readers[:3] {
 		_ = c.Process.Kill()
 		within(t, 10*time.Second, "the end of a killed reader", func() error { _ = c.Wait(); return nil })
+	}
+	// Giving the mount up interrupts the others.
+	if err := m.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "the end of a mount that is given up", m.cmd.Wait)
+	for _, c := range readers[3:] {
+		within(t, 10*time.Second, "the end of a reader without a mount", func() error { _ = c.Wait(); return nil })
+	}
+}
+
+// A fault in the tree ends the daemon: nothing is served from a state that may be half a change.
+func TestPanicEndsTheDaemon(t *testing.T) {
+	m := mountTree(t, "")
+	if _, err := os.Stat(filepath.Join(m.dir, "panic")); err == nil {
+		t.Error("a name that panics is there")
+	}
+	within(t, 10*time.Second, "the daemon's end", func() error {
+		if err := m.cmd.Wait(); err == nil {
+			return errors.New("it ended as if all was well")
+		}
+		return nil
+	})
+}
+
+// The dead mount of another program is left alone.
+func TestForeignDeadMount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	dir := t.TempDir()
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Mount("other", dir, "fuse.other", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+	unix.Close(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	if _, err := prepare(dir, false); !errors.Is(err, ErrMountpointBusy) {
+		t.Errorf("mounting over it: %v", err)
+	}
+	if _, ok, err := findMount(dir); !ok || err != nil {
+		t.Errorf("it is gone: %v", err)
 	}
 }
 
@@ -203,14 +249,24 @@ func TestParseOptions(t *testing.T) {
 
 func TestErrnoTable(t *testing.T) {
 	log := (&Options{}).filled().Log
-	seen := map[error]bool{}
-	for _, e := range errnos {
-		if seen[e.err] {
-			t.Errorf("%v stands in the table twice", e.err)
-		}
-		seen[e.err] = true
-		if got := errno(log, fmt.Errorf("outer: %w", e.err)); syscall.Errno(got) != e.errno {
-			t.Errorf("%v gives %v, want %v", e.err, got, e.errno)
+	// What the manuals of the calls promise for each meaning.
+	want := map[error]syscall.Errno{
+		fs.ErrRollback: syscall.EROFS, fs.ErrFork: syscall.EROFS, fs.ErrReadOnly: syscall.EROFS,
+		fs.ErrIntegrity: syscall.EIO, fs.ErrUnavailable: syscall.EIO, context.DeadlineExceeded: syscall.EIO,
+		fs.ErrNoSpace: syscall.ENOSPC, fs.ErrNotFound: syscall.ENOENT, fs.ErrExist: syscall.EEXIST,
+		fs.ErrNotDir: syscall.ENOTDIR, fs.ErrIsDir: syscall.EISDIR, fs.ErrNotEmpty: syscall.ENOTEMPTY,
+		fs.ErrInvalid: syscall.EINVAL, fs.ErrNameTooLong: syscall.ENAMETOOLONG, fs.ErrPermission: syscall.EPERM,
+		fs.ErrAccess: syscall.EACCES, fs.ErrTooLarge: syscall.EFBIG, fs.ErrTooManyLinks: syscall.EMLINK,
+		fs.ErrNoAttr: syscall.ENODATA, fs.ErrAttrRange: syscall.ERANGE, fs.ErrNoSeek: syscall.ENXIO,
+		fs.ErrNotSupported: syscall.EOPNOTSUPP, fs.ErrStale: syscall.ESTALE, fs.ErrBusy: syscall.EBUSY,
+		fs.ErrInterrupted: syscall.EINTR, context.Canceled: syscall.EINTR,
+	}
+	if len(errnos) != len(want) {
+		t.Errorf("%d meanings have a number, want %d", len(errnos), len(want))
+	}
+	for err, no := range want {
+		if got := errno(log, fmt.Errorf("outer: %w", err)); syscall.Errno(got) != no {
+			t.Errorf("%v gives %v, want %v", err, syscall.Errno(got), no)
 		}
 	}
 	if got := errno(log, errors.New("unheard of")); syscall.Errno(got) != syscall.EIO {

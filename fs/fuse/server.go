@@ -66,6 +66,7 @@ func (s *Server) serve(r *raw) error {
 		FsName:                   s.opts.FSName,
 		Name:                     subtype,
 		Logger:                   log.New(io.Discard, "", 0), // requests may name files
+		PanicHandler:             s.panicked,
 	}
 	if s.opts.Loop == LoopGoFuse {
 		lib, err := gofuse.NewServer(r, fmt.Sprintf("/dev/fd/%d", s.fd), opts)
@@ -107,6 +108,14 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Unmount ends the mount. In use, it is fs.ErrBusy, unless lazy: then the names are gone
 // at once, and the mount ends with its last user.
 func (s *Server) Unmount(lazy bool) error {
+	if err := s.detach(lazy); err != nil || lazy {
+		return err
+	}
+	<-s.done
+	return nil
+}
+
+func (s *Server) detach(lazy bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -114,34 +123,29 @@ func (s *Server) Unmount(lazy bool) error {
 		return nil
 	default:
 	}
-	if !s.unmounted {
-		if err := unmount(s.path, lazy); err != nil {
-			return err
-		}
-		s.unmounted = true
-	}
-	if lazy {
+	if s.unmounted {
 		return nil
 	}
-	<-s.done
-	return nil
+	err := unmount(s.path, lazy)
+	s.unmounted = err == nil
+	return err
 }
 
 // Abort gives the mount up without waiting for its users: they get errors.
 func (s *Server) Abort() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.unmounted {
-		_ = unmount(s.path, true)
-		s.unmounted = true
+	if err := s.detach(true); err != nil {
+		s.opts.Log.Warn("giving the mount up", "error", err)
 	}
 	if s.loop != nil {
-		select {
-		case <-s.done:
-		default:
-			s.loop.stop()
-		}
+		s.loop.stop()
 	}
+}
+
+// panicked ends the process: a tree that stopped in the middle of a change must not
+// answer any more. The journal has all that was acknowledged.
+func (s *Server) panicked(v any) gofuse.Status {
+	s.opts.Log.Error("a request failed in a way that it must not; ending")
+	panic(v)
 }
 
 // InvalidateEntry makes the kernel forget a name, InvalidateInode what it keeps of a file.
@@ -177,10 +181,18 @@ func (s *Server) notify(code int32, body []byte) error {
 	}
 	h := appendU32(nil, uint32(16+len(body)))
 	h = appendU64(appendU32(h, uint32(code)), 0)
-	_, err := unix.Write(s.fd, append(h, body...))
+	err := s.write(append(h, body...))
 	if errors.Is(err, unix.ENOENT) { // the kernel does not have it
 		return nil
 	}
+	return err
+}
+
+func (s *Server) write(b []byte) error {
+	if s.loop != nil {
+		return s.loop.write(b)
+	}
+	_, err := unix.Write(s.fd, b)
 	return err
 }
 

@@ -1,0 +1,33 @@
+package fs_test
+
+import (
+	"testing"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/fstest"
+)
+
+// A write by an ordinary user takes setuid and setgid away, and costs a change only then.
+func TestKillPriv(t *testing.T) {
+	v := newVault(t, fstest.NewMemory())
+	for _, x := range []struct{ before, after uint32 }{
+		{0o644, 0o644}, {0o4755, 0o755}, {0o2755, 0o755}, {0o6711, 0o711},
+		{0o2644, 0o2644}, // not executable by the group: a mark of mandatory locks
+	} {
+		a, err := v.tree.Mknod(ctx, fs.RootIno, "f", fs.ModeRegular|x.before, 0, fs.Owner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes := v.tree.Status().PendingOps
+		a, err = v.tree.SetAttr(ctx, a.Ino, fs.SetAttr{KillPriv: true})
+		if err != nil || a.Mode != fs.ModeRegular|x.after {
+			t.Errorf("%o becomes %o, %v; want %o", x.before, a.Mode, err, x.after)
+		}
+		if n := v.tree.Status().PendingOps - changes; x.before == x.after && n != 0 {
+			t.Errorf("%o: %d changes are logged", x.before, n)
+		}
+		if err := v.tree.Unlink(ctx, fs.RootIno, "f"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
