@@ -23,7 +23,7 @@ func TestKillPriv(t *testing.T) {
 		if err != nil || a.Mode != fs.ModeRegular|x.after {
 			t.Errorf("%o becomes %o, %v; want %o", x.before, a.Mode, err, x.after)
 		}
-		if n := v.tree.Status().PendingOps - changes; x.before == x.after && n != 0 {
+		if n := v.tree.Status().PendingOps - changes; x.before == x.after && n > 0 {
 			t.Errorf("%o: %d changes are logged", x.before, n)
 		}
 		if err := v.tree.Unlink(ctx, fs.RootIno, "f"); err != nil {
