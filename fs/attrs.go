@@ -81,7 +81,7 @@ func killPriv(mode uint32) uint32 {
 }
 
 const (
-	// stateXattr tells where an inode's newest version is: "committed" or "journal".
+	// stateXattr tells where an inode's newest version is; see stateOf.
 	stateXattr = "user.ipfscloud.state"
 
 	xattrCreate  = 1
@@ -108,14 +108,6 @@ func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte
 		return nil
 	})
 	return value, err
-}
-
-// stateOf tells whether the newest version of an inode is committed.
-func (t *Tree) stateOf(in *inode) string {
-	if in.orphan || in.holders > 0 || (in == t.root && (len(in.over) > 0 || len(in.frozen) > 0)) {
-		return "journal"
-	}
-	return "committed"
 }
 
 func checkXattr(name string) error {

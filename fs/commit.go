@@ -237,6 +237,9 @@ func (c *committer) commit() (err error) {
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
 	}
+	if c.t.cfg.Committed != nil {
+		c.t.cfg.Committed(top.info())
+	}
 	c.retire(ctx, &top)
 	return nil
 }
@@ -306,7 +309,8 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 // freeBatch bounds the blocks that are freed after one commit.
 const freeBatch = 20000
 
-// retire unlinks the commits before the previous one and frees what only they needed.
+// retire unlinks the commits before the previous one, but for those that are being
+// copied, and frees what only they needed.
 // A failure costs space and nothing else: the next commit tries again.
 func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	t := c.t
@@ -315,7 +319,16 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 		return
 	}
 	keep := names[len(names)-2].Sequence // the newest and the one before stay
+	if t.cfg.Replicas != nil {
+		// What is being copied must stay whole until that ends.
+		if oldest := t.cfg.Replicas.Oldest(); oldest > 0 {
+			keep = min(keep, oldest)
+		}
+	}
 	for _, n := range names[:len(names)-2] {
+		if n.Sequence >= keep {
+			break
+		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {
 			t.cfg.Log.Warn("unlinking an old commit", "sequence", n.Sequence, "error", err)
 			return

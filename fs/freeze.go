@@ -204,6 +204,7 @@ func (t *Tree) adopt(f *frozenInode) {
 func (t *Tree) install(j *job, top vaultTop) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.top = top
 	t.installDir(j.root)
 	for ino, f := range j.links {
 		if f != nil {
@@ -212,11 +213,11 @@ func (t *Tree) install(j *job, top vaultTop) {
 		in := t.linkFrozen[ino]
 		release(in)
 		if in != nil {
+			in.since = top.sequence
 			defer t.evict(in)
 		}
 	}
 	t.linkFrozen = nil
-	t.top = top
 	t.dirty -= j.dirty
 	t.pendingOps -= j.ops
 	t.pendingBytes -= j.bytes
@@ -232,7 +233,7 @@ func (t *Tree) signalRoom() {
 
 func (t *Tree) installDir(f *frozenInode) {
 	d := f.in
-	d.base = f.rec.root
+	d.base, d.since = f.rec.root, t.top.sequence
 	if d.orphan {
 		d.committed = committedBody{dir: true, tree: d.base}
 		if !d.base.IsZero() {
@@ -253,6 +254,7 @@ func (t *Tree) installDir(f *frozenInode) {
 	for _, in := range gone {
 		release(in)
 		if in != nil {
+			in.since = t.top.sequence
 			t.evict(in)
 		}
 	}

@@ -24,6 +24,7 @@ type inode struct {
 	holders int    // overlays that hold it
 	marked  uint64 // epoch in which it was put in the overlay of its parent
 	located uint64 // epoch in which the journal says how to find it
+	since   uint64 // a commit that has its newest version, if holders is 0; not always the first
 
 	// Directories: the committed names and two layers of changes over them.
 	base   crypt.PagePointer

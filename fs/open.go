@@ -196,7 +196,7 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 	top.commitInfo = commitInfo{sequence: i.Sequence, device: i.Device, head: l.cid, commit: l.commit, time: i.Time, pointer: l.head.Root}
 	t.top, t.vault = *top, l.keys
 	t.root = inodeOf(top.root)
-	t.root.refs = 1
+	t.root.refs, t.root.since = 1, top.sequence
 	t.inodes[RootIno] = t.root
 	t.files, t.bytes = top.files, top.bytes
 	return nil

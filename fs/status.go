@@ -30,7 +30,7 @@ func (t *Tree) Status() Status {
 	defer t.mu.Unlock()
 	s := Status{
 		Vault: t.vault.id.String(), PendingOps: t.pendingOps, PendingBytes: t.pendingBytes,
-		Commit:   HeadInfo{Device: t.top.device, Sequence: t.top.sequence, Commit: t.top.commit, Time: t.top.time},
+		Commit:   t.top.info(),
 		ReadOnly: t.readOnly != nil, Durability: t.cfg.Durability,
 		Alerts: slices.Clone(t.alerts), Store: t.cfg.Store.Info(),
 	}
@@ -70,6 +70,9 @@ func (t *Tree) Sync(ctx context.Context, d Durability) error {
 	case DurabilityIPFS:
 		return t.commits.wait(ctx)
 	}
+	if n, ok := d.copies(); ok {
+		return t.syncCopies(ctx, n)
+	}
 	return fmt.Errorf("durability %q: %w", d, ErrInvalid)
 }
 
@@ -77,7 +80,7 @@ func (t *Tree) Sync(ctx context.Context, d Durability) error {
 type PathInfo struct {
 	Path   string
 	Attr   Attr
-	State  string // "committed", or "journal" if the newest version is not committed
+	State  string // of the newest version: "journal", "committed", or "held:2/3" by two of three machines
 	Blocks []CID  // sealed blobs of a file that are stored
 	Node   CID    // of the shadow tree: a directory's, or that of a large file
 	Commit uint64 // sequence of the newest commit

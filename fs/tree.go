@@ -25,8 +25,12 @@ type Config struct {
 	Durability           Durability    // what Fsync waits for; local if empty
 	Deadline             time.Duration // longest wait for the store; 30 s if 0
 	MemoryLimit          int64         // bytes for caches and for writes not sealed yet; 256 MiB if 0
-	Log                  *slog.Logger
-	Now                  Clock
+	// Replicas counts the copies on other machines; nil if there are to be none.
+	Replicas Replicas
+	// Committed is told of each commit, if not nil. It must return at once.
+	Committed func(HeadInfo)
+	Log       *slog.Logger
+	Now       Clock
 }
 
 const (
@@ -213,7 +217,7 @@ func (t *Tree) child(dir *inode, name string) (*inode, error) {
 		return t.linkedInode(r.attr.Ino)
 	}
 	in := inodeOf(r)
-	in.parent, in.name = dir, name
+	in.parent, in.name, in.since = dir, name, t.top.sequence
 	dir.kids++
 	t.inodes[r.attr.Ino] = in
 	return in, nil
@@ -243,7 +247,7 @@ func (t *Tree) linkedInode(ino Ino) (*inode, error) {
 		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
 	}
 	in := inodeOf(r)
-	in.linked = true
+	in.linked, in.since = true, t.top.sequence
 	t.inodes[ino] = in
 	return in, nil
 }

@@ -29,6 +29,10 @@ type commitInfo struct {
 	pointer  crypt.PagePointer // of the vault page
 }
 
+func (c *commitInfo) info() HeadInfo {
+	return HeadInfo{Device: c.device, Sequence: c.sequence, Commit: c.commit, Time: c.time}
+}
+
 // HeadInfo is what a verified head tells.
 type HeadInfo struct {
 	Device   string
@@ -127,6 +131,20 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 
 func (l *loadedHead) info() HeadInfo {
 	return HeadInfo{Device: l.head.Device, Sequence: l.head.Sequence, Commit: l.commit, Time: time.Unix(0, l.head.Time)}
+}
+
+// Adopt verifies a commit that was found outside the store, for example in the list of
+// pins of a cluster, and links it there. Its blocks are read through the store, which must
+// be able to fetch them. crypt.ErrNotRecipient: it is another identity's.
+func Adopt(ctx context.Context, store Store, id Identity, name CommitName, commit CID) (Found, error) {
+	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit)
+	if err != nil {
+		return Found{}, err
+	}
+	if err := store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID}); err != nil {
+		return Found{}, fmt.Errorf("linking commit %d: %w", name.Sequence, err)
+	}
+	return Found{Vault: name.Vault, Head: l.info()}, nil
 }
 
 // Discover lists the vaults in a store that an identity can open: all that a restore from

@@ -101,3 +101,8 @@ func fields(b []byte, f func(field int, v []byte) error) error {
 	}
 	return nil
 }
+
+// Links lists the blocks that a block links to, as a pin walks them.
+func Links(cid fs.CID, data []byte) ([]fs.CID, error) {
+	return links(fs.Block{CID: cid, Data: data})
+}
