@@ -1,0 +1,3 @@
+module github.com/tv42/httpunix
+
+go 1.26.5
