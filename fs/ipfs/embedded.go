@@ -27,14 +27,16 @@ import (
 // EmbeddedConfig says where and how the node in this process runs. Zero durations stand
 // for the defaults.
 type EmbeddedConfig struct {
-	RepoDir    string // of the node; made on first use
-	SocketPath string // where the node gives out its RPC, mode 0600; "" for nowhere
+	RepoDir    string   // of the node; made on first use
+	SocketPath string   // where the node gives out its RPC, mode 0600; "" for nowhere
+	Network    *Network // nil: offline
 	Log        *slog.Logger
 
-	GetTimeout  time.Duration // reading one block; 10 s
-	PutTimeout  time.Duration // putting a batch of blocks; 30 s
-	SyncTimeout time.Duration // 30 s
-	LinkTimeout time.Duration // linking or unlinking a commit, with its syncs; 60 s
+	GetTimeout   time.Duration // reading one block from the disk; 10 s
+	FetchTimeout time.Duration // getting one from the peers; 20 s
+	PutTimeout   time.Duration // putting a batch of blocks; 30 s
+	SyncTimeout  time.Duration // 30 s
+	LinkTimeout  time.Duration // linking or unlinking a commit, with its syncs; 60 s
 }
 
 func (c *EmbeddedConfig) defaults() {
@@ -43,6 +45,7 @@ func (c *EmbeddedConfig) defaults() {
 		value time.Duration
 	}{
 		{&c.GetTimeout, 10 * time.Second},
+		{&c.FetchTimeout, 20 * time.Second},
 		{&c.PutTimeout, 30 * time.Second},
 		{&c.SyncTimeout, 30 * time.Second},
 		{&c.LinkTimeout, 60 * time.Second},
@@ -56,7 +59,8 @@ func (c *EmbeddedConfig) defaults() {
 	}
 }
 
-// Embedded is a Store on a Kubo node in this process. The node is offline.
+// Embedded is a Store on a Kubo node in this process. The node is offline unless it is
+// given a Network; then what is not on this disk is asked of its peers.
 //
 // Blocks lie as files in the node's repo. A block that waits for its commit is safe from
 // the node's garbage collection through the pending set, without a lock: writers and the
@@ -74,6 +78,9 @@ type Embedded struct {
 	server   *server
 	linkSlot chan none // held by who changes MFS
 	info     fs.StoreInfo
+
+	life context.Context // ends with Close: what runs beside the operations ends then
+	end  context.CancelFunc
 
 	gate   gate
 	mended atomic.Bool // some roots were lost and are not all linked again
@@ -106,7 +113,12 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	if conf.SocketPath != "" {
 		apiAddr = "/unix/" + filepath.Clean(conf.SocketPath)
 	}
-	r, err := openRepo(conf.RepoDir, apiAddr, e.lock)
+	if conf.Network != nil {
+		if err := conf.Network.check(); err != nil {
+			return nil, err
+		}
+	}
+	r, err := openRepo(conf.RepoDir, settings{apiAddr, conf.Network}, e.lock)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +135,10 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 		return nil, errors.Join(err, r.Close())
 	}
 	e.pending.guard(before || now)
+	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	// The context of the node is not that of its start.
 	n, err := core.NewNode(context.WithoutCancel(ctx), &core.BuildCfg{
-		Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second,
+		Repo: r, Online: conf.Network != nil, Permanent: true, ShutdownTimeout: 30 * time.Second,
 	})
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -154,6 +167,9 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 // release closes what is open, in the reverse order of OpenEmbedded.
 func (e *Embedded) release() error {
 	var errs []error
+	if e.end != nil {
+		e.end()
+	}
 	if e.server != nil {
 		errs = append(errs, e.server.close())
 	}
@@ -171,6 +187,7 @@ func (e *Embedded) release() error {
 
 // Close implements fs.Store. It waits for operations under way, for a while.
 func (e *Embedded) Close() error {
+	e.end()
 	first, idle := e.gate.close(e.conf.LinkTimeout)
 	if !first {
 		return nil
@@ -221,7 +238,7 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
+	b, err := do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
 		b, err := e.blocks.Get(ctx, k)
 		if err != nil {
 			return nil, fmt.Errorf("block %s: %w", c, meaning(err))
@@ -231,6 +248,20 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 		}
 		return b.RawData(), nil
 	})
+	lost := errors.Is(err, fs.ErrNotFound) || errors.Is(err, fs.ErrIntegrity)
+	if e.conf.Network == nil || !lost || len(e.node.Peering.ListPeers()) == 0 {
+		return b, err
+	}
+	fetched, fetchErr := do(ctx, &e.gate, e.conf.FetchTimeout, func(ctx context.Context) ([]byte, error) {
+		return e.fetch(ctx, c, k)
+	})
+	if fetchErr != nil {
+		if errors.Is(err, fs.ErrIntegrity) {
+			return nil, err // the damage is the news
+		}
+		return nil, fetchErr
+	}
+	return fetched, nil
 }
 
 // Has implements fs.Store. It asks the disk, not a cache. A block whose file is empty, as

@@ -40,6 +40,7 @@ type daemon struct {
 	dir    string // holds repo and socket
 	url    string
 	socket string // "" when it listens on TCP
+	online bool
 	cmd    *exec.Cmd
 }
 
@@ -56,7 +57,13 @@ func ipfs(t *testing.T, repo string, args ...string) *exec.Cmd {
 // port of loopback that asks for it.
 func newDaemon(t *testing.T, secret string) *daemon {
 	t.Helper()
-	d := &daemon{dir: shortDir(t)}
+	return newDaemonIn(t, secret, nil)
+}
+
+// newDaemonIn is newDaemon with a network.
+func newDaemonIn(t *testing.T, secret string, network *Network) *daemon {
+	t.Helper()
+	d := &daemon{dir: shortDir(t), online: network != nil}
 	d.url = "/unix" + filepath.Join(d.dir, "kubo.sock")
 	d.socket = filepath.Join(d.dir, "kubo.sock")
 	addr := d.url
@@ -75,7 +82,7 @@ func newDaemon(t *testing.T, secret string) *daemon {
 	file := filepath.Join(d.repo(), "config")
 	conf, err := serialize.Load(file)
 	must(t, err)
-	harden(conf, addr)
+	harden(conf, settings{addr, network})
 	if secret != "" {
 		conf.API.Authorizations = map[string]*config.RPCAuthScope{
 			"test": {AuthSecret: secret, AllowedPaths: []string{"/api/v0"}},
@@ -95,7 +102,11 @@ func (d *daemon) start(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.cmd = ipfs(t, d.repo(), "daemon", "--offline")
+	args := []string{"daemon"}
+	if !d.online {
+		args = append(args, "--offline")
+	}
+	d.cmd = ipfs(t, d.repo(), args...)
 	out, err := d.cmd.StdoutPipe()
 	must(t, err)
 	var log strings.Builder

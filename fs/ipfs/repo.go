@@ -49,9 +49,15 @@ func lockDir(dir, what string) (*os.File, error) {
 	return f, nil
 }
 
+// settings are those of a node's settings that its user chooses.
+type settings struct {
+	apiAddr string   // multiaddr of the RPC; "" for none
+	network *Network // nil: offline
+}
+
 // openRepo opens the repo in dir; it is made on first use and brought to the version and
 // the settings we need. lock is dir, locked.
-func openRepo(dir, apiAddr string, lock *os.File) (repo.Repo, error) {
+func openRepo(dir string, set settings, lock *os.File) (repo.Repo, error) {
 	if err := registerDatastores(); err != nil {
 		return nil, err
 	}
@@ -60,7 +66,7 @@ func openRepo(dir, apiAddr string, lock *os.File) (repo.Repo, error) {
 		return nil, err
 	}
 	if !made {
-		if err := makeRepo(dir, apiAddr); err != nil {
+		if err := makeRepo(dir, set); err != nil {
 			return nil, fmt.Errorf("make the IPFS repo %s: %w", dir, err)
 		}
 		if err := syncFS(lock); err != nil {
@@ -70,7 +76,7 @@ func openRepo(dir, apiAddr string, lock *os.File) (repo.Repo, error) {
 	if err := upgradeRepo(dir, lock); err != nil {
 		return nil, err
 	}
-	if err := settle(dir, apiAddr); err != nil {
+	if err := settle(dir, set); err != nil {
 		return nil, fmt.Errorf("settings of the IPFS repo %s: %w", dir, err)
 	}
 	if err := mendShards(dir); err != nil {
@@ -116,7 +122,7 @@ func repoMade(dir string) (bool, error) {
 	return false, nil
 }
 
-func makeRepo(dir, apiAddr string) error {
+func makeRepo(dir string, set settings) error {
 	id, err := config.CreateIdentity(io.Discard, []options.KeyGenerateOption{
 		options.Key.Type(options.Ed25519Key),
 	})
@@ -128,14 +134,14 @@ func makeRepo(dir, apiAddr string) error {
 		return err
 	}
 	conf.Datastore.Spec = datastoreSpec()
-	harden(conf, apiAddr)
+	harden(conf, set)
 	return fsrepo.Init(dir, conf)
 }
 
 // settle brings the settings of an older repo, or of one that a person has edited, to
 // those we rely on. Kubo's own way to store settings keeps what was in a map, and with it
 // the resolvers that an upgrade puts there.
-func settle(dir, apiAddr string) error {
+func settle(dir string, set settings) error {
 	if locked, err := fsrepo.LockedByOtherProcess(dir); err != nil {
 		return err
 	} else if locked {
@@ -153,7 +159,7 @@ func settle(dir, apiAddr string) error {
 	if err := json.Unmarshal(have, &conf); err != nil {
 		return err
 	}
-	harden(&conf, apiAddr)
+	harden(&conf, set)
 	want, err := config.Marshal(&conf)
 	if err != nil || bytes.Equal(bytes.TrimSpace(have), bytes.TrimSpace(want)) {
 		return err
@@ -178,15 +184,15 @@ func replaceFile(path string, data []byte) error {
 	return os.Rename(tmp, path)
 }
 
-// harden turns off all that would speak to a network or announce anything, and the caches
+// harden turns off all that would speak to a network of itself or announce anything, and the caches
 // that would hide from a writer that a block on disk is damaged.
-func harden(c *config.Config, apiAddr string) {
+func harden(c *config.Config, set settings) {
 	c.Addresses = config.Addresses{
 		Swarm: []string{}, Announce: []string{}, AppendAnnounce: []string{}, NoAnnounce: []string{},
 		API: config.Strings{}, Gateway: config.Strings{},
 	}
-	if apiAddr != "" {
-		c.Addresses.API = config.Strings{apiAddr}
+	if set.apiAddr != "" {
+		c.Addresses.API = config.Strings{set.apiAddr}
 	}
 	c.Bootstrap = []string{}
 	c.AutoConf.Enabled = config.False
@@ -211,6 +217,10 @@ func harden(c *config.Config, apiAddr string) {
 	c.Datastore.BlockKeyCacheSize = *config.NewOptionalInteger(0)
 	c.Datastore.WriteThrough = config.True
 	c.Import.CidVersion = *config.NewOptionalInteger(1)
+	c.AutoNAT.ServiceMode = config.AutoNATServiceDisabled
+	c.Swarm.EnableHolePunching = config.False
+	c.Internal.Bitswap = nil
+	set.network.apply(c)
 }
 
 // mendShards writes the file again that tells flatfs how it names its directories, if a

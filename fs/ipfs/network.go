@@ -1,0 +1,165 @@
+package ipfs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/ipfs/kubo/config"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// Network lets the embedded node speak to the peers it is told, and to no others: it asks
+// nobody who has what, and tells nobody what it has. Whoever knows its address and the
+// CID of a block can get that block from it: ciphertext.
+type Network struct {
+	// Listen are the multiaddrs where peers may connect; without any the node only dials.
+	Listen []string
+}
+
+// check refuses what Kubo would fail at much later.
+func (n *Network) check() error {
+	for _, a := range n.Listen {
+		if _, err := ma.NewMultiaddr(a); err != nil {
+			return fmt.Errorf("address %q to listen at: %w: %w", a, fs.ErrInvalid, err)
+		}
+	}
+	return nil
+}
+
+// apply is harden's other half: what the node needs to give and get blocks.
+func (n *Network) apply(c *config.Config) {
+	if n == nil {
+		return
+	}
+	c.Addresses.Swarm = append([]string{}, n.Listen...)
+	c.Bitswap.ServerEnabled = config.True
+	c.Bitswap.Libp2pEnabled = config.True
+	// All peers are there for our blocks: ask each of them.
+	if c.Internal.Bitswap == nil {
+		c.Internal.Bitswap = &config.InternalBitswap{}
+	}
+	c.Internal.Bitswap.BroadcastControl = &config.BitswapBroadcastControl{Enable: config.False}
+}
+
+// parsePeers reads multiaddrs that end in /p2p/ID and joins those of one peer.
+func parsePeers(addrs []string) (map[peer.ID]peer.AddrInfo, error) {
+	out := make(map[peer.ID]peer.AddrInfo)
+	for _, a := range addrs {
+		info, err := peer.AddrInfoFromString(a)
+		if err != nil {
+			return nil, fmt.Errorf("address of a peer %q: %w: %w", a, fs.ErrInvalid, err)
+		}
+		have := out[info.ID]
+		have.ID = info.ID
+		have.Addrs = append(have.Addrs, info.Addrs...)
+		out[info.ID] = have
+	}
+	return out, nil
+}
+
+// SetPeers names the peers that the node dials and stays connected with, by multiaddrs
+// that end in /p2p/ID. It does not wait for them. Others are let go. fs.ErrNotSupported:
+// the node was opened without a Network.
+func (e *Embedded) SetPeers(addrs []string) error {
+	if e.conf.Network == nil {
+		return fmt.Errorf("an offline node has no peers: %w", fs.ErrNotSupported)
+	}
+	want, err := parsePeers(addrs)
+	if err != nil {
+		return err
+	}
+	delete(want, e.node.Identity)
+	for _, have := range e.node.Peering.ListPeers() {
+		w, ok := want[have.ID]
+		if !ok {
+			e.node.Peering.RemovePeer(have.ID)
+			continue
+		}
+		if sameAddrs(have.Addrs, w.Addrs) {
+			delete(want, have.ID)
+		}
+	}
+	for _, p := range want {
+		e.node.Peering.AddPeer(p)
+		e.dial(p)
+	}
+	return nil
+}
+
+// firstDial bounds the first try to connect; the node goes on trying by itself.
+const firstDial = 10 * time.Second
+
+// dial connects at once: the node's own first try comes after some seconds.
+func (e *Embedded) dial(p peer.AddrInfo) {
+	leave, err := e.gate.enter()
+	if err != nil {
+		return // closed
+	}
+	go func() { // ends with Close
+		defer leave()
+		ctx, cancel := context.WithTimeout(e.life, firstDial)
+		defer cancel()
+		if err := e.node.PeerHost.Connect(ctx, p); err != nil {
+			e.conf.Log.Warn("connecting to a peer", "peer", p.ID, "error", err)
+		}
+	}()
+}
+
+func sameAddrs(a, b []ma.Multiaddr) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(x ma.Multiaddr) bool {
+		return !slices.ContainsFunc(b, x.Equal)
+	})
+}
+
+// Connected is how many of the peers of SetPeers the node has a connection to.
+func (e *Embedded) Connected() (n int) {
+	if e.conf.Network == nil {
+		return 0
+	}
+	for _, p := range e.node.Peering.ListPeers() {
+		if e.node.PeerHost.Network().Connectedness(p.ID) == network.Connected {
+			n++
+		}
+	}
+	return n
+}
+
+// Addresses are where peers can dial this node, as multiaddrs that end in /p2p/ID; none
+// when it does not listen.
+func (e *Embedded) Addresses() []string {
+	if e.conf.Network == nil || len(e.conf.Network.Listen) == 0 {
+		return nil
+	}
+	all, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: e.node.Identity, Addrs: e.node.PeerHost.Addrs()})
+	if err != nil { // an id of ours is never malformed
+		e.conf.Log.Error("addresses of the IPFS node", "error", err)
+		return nil
+	}
+	out := make([]string, len(all))
+	for i, a := range all {
+		out[i] = a.String()
+	}
+	return out
+}
+
+// fetch asks the peers for a block and keeps it. It takes the place of a damaged one.
+func (e *Embedded) fetch(ctx context.Context, c fs.CID, k cid.Cid) ([]byte, error) {
+	b, err := e.node.Exchange.GetBlock(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("asking peers for block %s: %w", c, meaning(err))
+	}
+	if !c.Verify(b.RawData()) {
+		return nil, fmt.Errorf("block %s from a peer: %w", c, fs.ErrIntegrity)
+	}
+	if err := e.blocks.Put(ctx, b); err != nil {
+		e.conf.Log.Warn("keeping a block from a peer", "cid", c, "error", err)
+	}
+	return b.RawData(), nil
+}
