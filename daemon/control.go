@@ -71,6 +71,7 @@ func (s *Service) control() (*control, error) {
 		i, err := s.tree.Info(r.Context(), r.FormValue("path"))
 		reply(w, pathInfo(i), err)
 	})
+	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.Stop(r.Context(), r.FormValue("flush") == "true"))
 	})
