@@ -28,16 +28,18 @@ type layer struct {
 // layers is the architecture. A package that is not listed here may not exist.
 func layers() map[string]layer {
 	return map[string]layer{
-		"":           {ours: []string{"daemon/cli"}},
-		"auth":       {ours: []string{"auth/did"}, fenced: []string{"aries"}},
-		"auth/did":   {fenced: []string{"aries"}},
-		"fs":         {ours: []string{"fs/crypt", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
-		"fs/crypt":   {},
-		"fs/journal": {},
-		"fs/ipfs":    {ours: []string{"fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
-		"fs/fuse":    {ours: []string{"fs"}, fenced: []string{"go-fuse"}, inTests: []string{"fs/fstest"}},
-		"fs/fstest":  {ours: []string{"fs", "fs/crypt"}},
-		"cluster":    {},
+		"":                        {ours: []string{"daemon/cli"}},
+		"auth":                    {ours: []string{"auth/did"}, fenced: []string{"aries"}},
+		"auth/did":                {fenced: []string{"aries"}},
+		"fs":                      {ours: []string{"fs/crypt", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
+		"fs/crypt":                {},
+		"fs/journal":              {},
+		"fs/ipfs":                 {ours: []string{"fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
+		"fs/fuse":                 {ours: []string{"fs"}, fenced: []string{"go-fuse"}, inTests: []string{"fs/fstest"}},
+		"fs/fstest":               {ours: []string{"fs", "fs/crypt"}},
+		"cluster":                 {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
 			ours: []string{"auth", "auth/did", "cluster", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},

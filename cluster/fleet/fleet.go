@@ -1,0 +1,357 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+const (
+	defaultStartTime = 2 * time.Minute
+	stopTime         = 2 * stopGrace
+	startTries       = 3
+	crashesToGiveUp  = 3
+)
+
+// Fleet is a running fleet; the one who called Up is its supervisor.
+type Fleet struct {
+	dir         string
+	log         *slog.Logger
+	binaries    Binaries
+	lock        *os.File
+	sockets     string // a directory for sockets, if paths in dir are too long
+	credentials *credentials
+	caFile      string
+
+	// What follows is set up by launch and taken down by land, or by Stop.
+	state   *state
+	nodes   []*Node
+	spawner *spawner
+	hurry   chan struct{}
+	cancel  context.CancelFunc
+	control *control
+
+	asked    chan struct{} // closed when someone asks over the socket that the fleet stops
+	askOnce  sync.Once
+	stopOnce sync.Once
+	stopErr  error
+	stopped  chan struct{}
+}
+
+// Up makes what is missing of a fleet, starts all of it, and returns when each node sees
+// all others and its API answers. From then on children that end are started again.
+// The caller must call Stop, or Run, which does.
+func Up(ctx context.Context, c Config) (*Fleet, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.StartTimeout == 0 {
+		c.StartTimeout = defaultStartTime
+	}
+	f, err := open(ctx, &c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.StartTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		err := f.launch(ctx)
+		if err == nil {
+			return f, nil
+		}
+		err = errors.Join(err, f.land(context.WithoutCancel(ctx)))
+		if !errors.Is(err, errPortsTaken) || try == startTries || ctx.Err() != nil {
+			return nil, errors.Join(err, f.close())
+		}
+		f.log.Warn("start again with other ports", "err", err)
+	}
+}
+
+// open takes the directory and makes what is missing in it.
+func open(ctx context.Context, c *Config) (f *Fleet, err error) {
+	if err := c.Binaries.check(); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	f = &Fleet{
+		dir: dir, log: c.Log, binaries: c.Binaries, lock: lock,
+		asked: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.close())
+		}
+	}()
+	// The directory may have been made by somebody else, for all to read.
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+		return nil, err
+	}
+	if err := f.loadOrMake(c); err != nil {
+		return nil, err
+	}
+	if err := f.state.apply(c); err != nil {
+		return nil, err
+	}
+	if err := f.state.grow(ctx, dir, c); err != nil {
+		return nil, err
+	}
+	if f.state.TLS {
+		f.caFile = filepath.Join(dir, tlsDir, "cert.pem")
+	}
+	if len(filepath.Join(dir, f.longestName(), socketName)) > maxSocketPath {
+		if f.sockets, err = os.MkdirTemp("", "ipfscloud-egress-"); err != nil {
+			return nil, err
+		}
+	}
+	return f, writeJSON(filepath.Join(dir, stateFile), f.state)
+}
+
+func (f *Fleet) loadOrMake(c *Config) (err error) {
+	f.state, f.credentials, err = readState(f.dir)
+	if !errors.Is(err, ErrNone) {
+		return err
+	}
+	if c.Peers == 0 {
+		return err
+	}
+	f.state = newState(defaultCluster)
+	// Credentials without a fleet are those of one that was not made to its end.
+	if f.credentials, err = readOrMakeCredentials(f.dir, ""); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (f *Fleet) longestName() string {
+	longest := ""
+	for _, n := range f.state.Nodes {
+		if len(n.Name) > len(longest) {
+			longest = n.Name
+		}
+	}
+	return longest
+}
+
+const socketName = "rpc.sock"
+
+// socketOf is where the RPC of a node's Kubo listens.
+func (f *Fleet) socketOf(node string) string {
+	if f.sockets != "" {
+		return filepath.Join(f.sockets, node+".sock")
+	}
+	return filepath.Join(f.dir, node, socketName)
+}
+
+// launch starts all nodes and waits until they see each other.
+func (f *Fleet) launch(ctx context.Context) error {
+	fixed := !f.state.Place.loopback()
+	var held holder
+	for i := range f.state.Nodes {
+		if err := held.settle(&f.state.Nodes[i].Ports, &f.state.Place, fixed); err != nil {
+			return errors.Join(err, held.release())
+		}
+	}
+	if err := f.settle(); err != nil {
+		return errors.Join(err, held.release())
+	}
+	f.spawner, f.hurry = newSpawner(), make(chan struct{})
+	loops, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	for _, n := range f.state.Nodes {
+		node, err := newNode(f, n)
+		if err != nil {
+			return errors.Join(err, held.release())
+		}
+		f.nodes = append(f.nodes, node)
+		go node.kubo.loop(loops)
+		go node.service.loop(loops)
+	}
+	control, err := serve(f)
+	if err != nil {
+		return errors.Join(err, held.release())
+	}
+	f.control = control
+	f.state.Running = &runningState{PID: os.Getpid(), Since: time.Now().UTC(), Socket: control.path}
+	if err := writeJSON(filepath.Join(f.dir, stateFile), f.state); err != nil {
+		return errors.Join(err, held.release())
+	}
+	if err := held.release(); err != nil {
+		return err
+	}
+	return f.startAll(ctx)
+}
+
+func (f *Fleet) startAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watch sync.WaitGroup
+	watch.Go(func() { f.giveUp(ctx, cancel) })
+	ids := make([]string, 0, len(f.nodes))
+	for _, n := range f.nodes {
+		ids = append(ids, n.Peer())
+	}
+	err := f.each(func(n *Node) error {
+		if err := n.Start(ctx); err != nil {
+			return err
+		}
+		return poll(ctx, func(ctx context.Context) error { return n.sees(ctx, ids) })
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = errors.Join(cause, err)
+	}
+	cancel(nil)
+	watch.Wait()
+	return err
+}
+
+// giveUp ends a start in which a child ends again and again.
+func (f *Fleet) giveUp(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		for _, n := range f.nodes {
+			if n.crashes() >= crashesToGiveUp {
+				cancel(fmt.Errorf("%w: %s ends again and again", ErrStart, n.Name()))
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// each calls fn for all nodes at once.
+func (f *Fleet) each(fn func(*Node) error) error {
+	errs := make([]error, len(f.nodes))
+	var all sync.WaitGroup
+	for i, n := range f.nodes {
+		all.Go(func() { errs[i] = fn(n) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// land ends what launch has started: with grace while ctx lasts, then at once.
+func (f *Fleet) land(ctx context.Context) error {
+	var err error
+	if f.control != nil {
+		err = f.control.close()
+		f.control = nil
+	}
+	if f.cancel != nil {
+		done := make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			select {
+			case <-ctx.Done():
+				close(f.hurry)
+			case <-done:
+			}
+		})
+		err = errors.Join(err, f.each(func(n *Node) error { return n.Stop(context.WithoutCancel(ctx)) }))
+		close(done)
+		watch.Wait()
+		f.cancel()
+		for _, n := range f.nodes {
+			<-n.kubo.ended
+			<-n.service.ended
+		}
+		f.cancel = nil
+	}
+	if f.spawner != nil {
+		f.spawner.close()
+		f.spawner = nil
+	}
+	taken := false
+	for _, n := range f.nodes {
+		n.remote.http.CloseIdleConnections()
+		taken = taken || n.crashes() > 0 && !n.state.Ports.free(&f.state.Place)
+		err = errors.Join(err, n.closeLogs())
+	}
+	f.nodes = nil
+	if taken {
+		err = errors.Join(err, errPortsTaken)
+	}
+	f.state.Running = nil
+	return errors.Join(err, writeJSON(filepath.Join(f.dir, stateFile), f.state))
+}
+
+// close lets go of the directory.
+func (f *Fleet) close() error {
+	var err error
+	if f.sockets != "" {
+		err = os.RemoveAll(f.sockets)
+	}
+	return errors.Join(err, f.lock.Close())
+}
+
+// Run watches over the fleet until ctx ends or Shutdown is called for its directory, and
+// stops it then.
+func (f *Fleet) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-f.asked:
+	case <-f.stopped:
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	return f.Stop(ctx)
+}
+
+// Stop ends all nodes and lets go of the directory. When ctx ends, what still runs is
+// killed. It may be called more than once.
+func (f *Fleet) Stop(ctx context.Context) error {
+	f.stopOnce.Do(func() {
+		err := f.land(ctx)
+		if errors.Is(err, errPortsTaken) { // a node was down for that; it is no matter any more
+			f.log.Warn("while the fleet ran", "err", err)
+		} else {
+			f.stopErr = err
+		}
+		f.stopErr = errors.Join(f.stopErr, f.close())
+		close(f.stopped)
+	})
+	<-f.stopped
+	return f.stopErr
+}
+
+// Asked is closed when someone has asked, with Shutdown, that the fleet stops.
+func (f *Fleet) Asked() <-chan struct{} { return f.asked }
+
+func (f *Fleet) ask() { f.askOnce.Do(func() { close(f.asked) }) }
+
+// Nodes are the nodes in this directory, in the order they were made.
+func (f *Fleet) Nodes() []*Node { return f.nodes }
+
+// Dir is the fleet's directory.
+func (f *Fleet) Dir() string { return f.dir }
+
+// client calls the REST API of a node.
+func (f *Fleet) client(n nodeState) client {
+	t := newTransport()
+	c := client{base: f.state.apiURL(n), user: f.credentials.Username, pass: f.credentials.Password}
+	if f.caFile != "" {
+		if err := trust(t, f.caFile); err != nil {
+			f.log.Error("certificate of the API", "err", err) // calls fail, and say so
+		}
+	}
+	c.http = &http.Client{Transport: t}
+	return c
+}
