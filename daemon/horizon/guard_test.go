@@ -1,0 +1,470 @@
+package horizon
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestOnlyLoopback(t *testing.T) {
+	for _, a := range []string{"0.0.0.0:0", ":0", "192.0.2.1:0", "localhost:0", "example.org:80", "127.0.0.1"} {
+		if s, err := New(Config{Source: &driven{}, Listen: a}); !errors.Is(err, ErrListen) {
+			t.Errorf("%s: %v", a, err)
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
+	s, err := New(Config{Source: &driven{}, Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{Source: &driven{}, Listen: fmt.Sprintf("127.0.0.1:%d", s.Port())}); !errors.Is(err, ErrListen) {
+		t.Error("a taken port: ", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// DNS rebinding: a page at evil.example whose name is made to resolve to 127.0.0.1.
+func TestForeignHost(t *testing.T) {
+	s := serve(t)
+	cookie, _ := s.login()
+	_, port, _ := net.SplitHostPort(s.address())
+	for _, host := range []string{"evil.example", "evil.example:" + port, "127.0.0.1:" + port, "localhost:" + port, "localhost", "[::1]:" + port,
+		s.name + ".evil.example", s.name + ".evil.example:" + port, "x" + s.name, s.name + ":", s.name + ":80:80", s.name + ":port", s.name + ".",
+		s.name + ":80@evil.example", strings.ToUpper(s.name), "other.localhost:" + port} {
+		for _, path := range []string{"/", "/login", "/events", "/app.js", "/unpin"} {
+			resp, body := s.ask("GET", path, "", "Host", host, "Cookie", cookie)
+			if resp.StatusCode != http.StatusMisdirectedRequest && resp.StatusCode != http.StatusBadRequest {
+				t.Errorf("Host %q, %s: %s", host, path, resp.Status)
+			}
+			if strings.Contains(body, s.name) {
+				t.Errorf("Host %q, %s: the answer tells our name", host, path)
+			}
+		}
+	}
+	// An SSH-forwarded port is another one.
+	if resp, body := s.ask("GET", "/", "", "Host", s.name+":7777", "Cookie", cookie); resp.StatusCode != 200 {
+		t.Errorf("a forwarded port: %s %s", resp.Status, body)
+	}
+	if resp, _ := s.ask("POST", "/login", url.Values{"code": {s.Login().Code}}.Encode(),
+		"Host", s.name+":7777", "Origin", "http://"+s.name+":7777"); resp.StatusCode != http.StatusSeeOther {
+		t.Errorf("login by a forwarded port: %s", resp.Status)
+	}
+}
+
+func TestCrossSitePost(t *testing.T) {
+	s := serve(t)
+	cookie, csrf := s.login()
+	host := strings.TrimSuffix(strings.TrimPrefix(s.URL(), "http://"), "/")
+	form := func(token string) string { return url.Values{"csrf": {token}, "cid": {cidOf(1042)}}.Encode() }
+	for name, h := range map[string][]string{
+		"another site":      {"Origin", "http://evil.example"},
+		"a sandboxed frame": {"Origin", "null"},
+		"no origin":         {"Origin", ""},
+		"https":             {"Origin", "https://" + host},
+		"another port":      {"Origin", "http://" + s.name + ":1"},
+		"a longer name":     {"Origin", "http://" + host + ".evil.example"},
+		"user info":         {"Origin", "http://" + host + "@evil.example"},
+		"fetch metadata":    {"Sec-Fetch-Site", "cross-site"},
+		"a sibling":         {"Sec-Fetch-Site", "same-site"},
+		"plain text":        {"Content-Type", "text/plain"},
+		"JSON":              {"Content-Type", "application/json"},
+		"no type":           {"Content-Type", ""},
+	} {
+		for _, path := range []string{"/unpin", "/retry", "/logout", "/login"} {
+			if resp, _ := s.ask("POST", path, form(csrf), append([]string{"Cookie", cookie}, h...)...); resp.StatusCode < 400 {
+				t.Errorf("%s, %s: %s", name, path, resp.Status)
+			}
+		}
+	}
+	for name, token := range map[string]string{"no token": "", "a wrong token": "AAAA", "the cookie": cookie} {
+		if resp, _ := s.ask("POST", "/unpin", form(token), "Cookie", cookie); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	// The token in the query is where others might have put it.
+	if resp, _ := s.ask("POST", "/unpin?csrf="+csrf, form(""), "Cookie", cookie); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("the token in the query: %s", resp.Status)
+	}
+	// Another browser's token.
+	_, other := s.login()
+	if resp, _ := s.ask("POST", "/unpin", form(other), "Cookie", cookie); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("the token of another session: %s", resp.Status)
+	}
+	if retried, unpinned := s.source.acts(); len(retried)+len(unpinned) > 0 {
+		t.Fatalf("an attack went through: %v %v", retried, unpinned)
+	}
+	if resp, _ := s.ask("POST", "/unpin", form(csrf), "Cookie", cookie, "Sec-Fetch-Site", "same-origin"); resp.StatusCode != http.StatusSeeOther {
+		t.Errorf("the page's own form: %s", resp.Status)
+	}
+	if _, unpinned := s.source.acts(); len(unpinned) != 1 {
+		t.Error("the page's own form did nothing")
+	}
+}
+
+func TestNoSideEffectByGet(t *testing.T) {
+	s := serve(t)
+	cookie, csrf := s.login()
+	q := "?" + url.Values{"csrf": {csrf}, "cid": {cidOf(1042)}, "code": {s.Login().Code}}.Encode()
+	for _, path := range []string{"/unpin", "/retry", "/logout", "/login", "/"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			s.ask(method, path+q, "", "Cookie", cookie)
+		}
+	}
+	for _, method := range []string{"PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
+		if resp, _ := s.ask(method, "/unpin"+q, "", "Cookie", cookie); resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s: %s", method, resp.Status)
+		}
+	}
+	if retried, unpinned := s.source.acts(); len(retried)+len(unpinned) > 0 {
+		t.Errorf("GET did something: %v %v", retried, unpinned)
+	}
+	if resp, _ := s.ask("GET", "/", "", "Cookie", cookie); resp.StatusCode != 200 {
+		t.Error("GET ended the session")
+	}
+}
+
+func TestNoCookie(t *testing.T) {
+	s := serve(t)
+	cookie, csrf := s.login()
+	for name, c := range map[string]string{"none": "", "another": "horizon=AAAAAAAAAAAAAAAAAAAAAAAAAA", "empty": "horizon=", "its name": "h" + cookie} {
+		for _, path := range []string{"/events", "/unpin?cid=" + cidOf(1042)} {
+			if resp, body := s.ask("GET", path, "", "Cookie", c); resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "did:") {
+				t.Errorf("%s: %s: %s", name, path, resp.Status)
+			}
+		}
+		if resp, body := s.ask("GET", "/", "", "Cookie", c); resp.StatusCode != http.StatusSeeOther || strings.Contains(body, "did:") {
+			t.Errorf("%s: /: %s", name, resp.Status)
+		}
+		if resp, _ := s.ask("POST", "/unpin", "csrf="+csrf+"&cid="+cidOf(1042), "Cookie", c); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s: POST: %s", name, resp.Status)
+		}
+	}
+	if resp, _ := s.ask("POST", "/logout", "csrf="+csrf, "Cookie", cookie); resp.StatusCode != http.StatusSeeOther {
+		t.Error("logout: ", resp.Status)
+	}
+	if resp, _ := s.ask("GET", "/", "", "Cookie", cookie); resp.StatusCode != http.StatusSeeOther {
+		t.Error("the cookie is good after logging out: ", resp.Status)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	s := serve(t)
+	post := func(code string) (*http.Response, string) {
+		return s.ask("POST", "/login", url.Values{"code": {code}}.Encode())
+	}
+	l := s.Login()
+	if !strings.HasPrefix(l.URL, s.URL()+"login#") || !strings.HasSuffix(l.URL, "#"+l.Code) || len(l.Code) < 20 {
+		t.Errorf("login: %+v", l)
+	}
+	if !bytes.Contains(l.Redirect(), []byte(l.URL)) {
+		t.Errorf("redirect: %s", l.Redirect())
+	}
+	resp, _ := post(l.Code)
+	c := resp.Cookies()
+	if resp.StatusCode != http.StatusSeeOther || len(c) != 1 || !c[0].HttpOnly || c[0].SameSite != http.SameSiteStrictMode || c[0].Domain != "" || c[0].Path != "/" {
+		t.Fatalf("login: %s %+v", resp.Status, c)
+	}
+	if resp, body := post(l.Code); resp.StatusCode != http.StatusForbidden || len(resp.Cookies()) > 0 || !strings.Contains(body, "used already") {
+		t.Errorf("the code again: %s", resp.Status)
+	}
+	for _, code := range []string{"", "x", l.Code + "x", strings.Repeat("a", 1000)} {
+		if resp, _ := post(code); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("code %.30q: %s", code, resp.Status)
+		}
+	}
+	// Only the newest codes are good.
+	old := s.Login()
+	for range maxCodes {
+		s.Login()
+	}
+	if resp, _ := post(old.Code); resp.StatusCode != http.StatusForbidden {
+		t.Error("an old code: ", resp.Status)
+	}
+	// Codes and sessions age.
+	book := newSessions()
+	now := time.Now()
+	book.now = func() time.Time { return now }
+	code, expires := book.code()
+	now = expires
+	if _, ok := book.redeem(code); ok {
+		t.Error("a code is good after its time")
+	}
+	code, _ = book.code()
+	token, ok := book.redeem(strings.ToUpper(" " + code + "\n")) // typed, or pasted
+	r := &http.Request{Header: http.Header{"Cookie": {cookieName + "=" + token}}}
+	if _, in := book.of(r); !ok || !in {
+		t.Error("a code is not good in its time")
+	}
+	now = now.Add(sessionLife)
+	if _, in := book.of(r); in {
+		t.Error("a session is good after its time")
+	}
+	// They are bounded: the oldest goes.
+	var tokens []string
+	for range maxSessions + 1 {
+		now = now.Add(time.Second)
+		code, _ := book.code()
+		token, _ := book.redeem(code)
+		tokens = append(tokens, token)
+	}
+	for i, token := range tokens {
+		r := &http.Request{Header: http.Header{"Cookie": {cookieName + "=" + token}}}
+		if _, in := book.of(r); in != (i > 0) {
+			t.Errorf("session %d of %d: %v", i, len(tokens), in)
+		}
+	}
+}
+
+func TestHeadersAndFraming(t *testing.T) {
+	s := serve(t)
+	cookie, _ := s.login()
+	for _, path := range []string{"/", "/login", "/app.js", "/style.css", "/icon/safe.svg", "/none", "/unpin?cid=" + cidOf(1042), "/metrics"} {
+		resp, body := s.ask("GET", path, "", "Cookie", cookie)
+		csp := resp.Header.Get("Content-Security-Policy")
+		if csp != policy || !strings.Contains(csp, "frame-ancestors 'none'") || strings.Contains(csp, "unsafe") ||
+			resp.Header.Get("X-Frame-Options") != "DENY" || resp.Header.Get("X-Content-Type-Options") != "nosniff" ||
+			resp.Header.Get("Cache-Control") != "no-store" || resp.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %v", path, resp.Header)
+		}
+		if strings.Contains(body, " style=") || strings.Contains(body, "<style") || strings.Contains(body, "<script>") || strings.Contains(body, " onclick") {
+			t.Errorf("%s has something inline", path)
+		}
+	}
+	for _, h := range [][]string{{"Sec-Fetch-Dest", "iframe"}, {"Sec-Fetch-Dest", "frame"}, {"Sec-Fetch-Dest", "embed"}, {"Sec-Fetch-Dest", "object"},
+		{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "script"},
+		{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}} {
+		for _, path := range []string{"/", "/app.js", "/events", "/login"} {
+			if resp, _ := s.ask("GET", path, "", append(h, "Cookie", cookie)...); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("%v %s: %s", h, path, resp.Status)
+			}
+		}
+	}
+	// A link to us is fine: the cookie does not come along by itself.
+	if resp, _ := s.ask("GET", "/login", "", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"); resp.StatusCode != 200 {
+		t.Error("a link: ", resp.Status)
+	}
+}
+
+const nasty = `"><script>alert(1)</script><img src=x onerror=alert(2)>'--></style>javascript:`
+
+func TestNamesWithHTML(t *testing.T) {
+	s := serve(t)
+	s.source.change(func(st *State) {
+		n := time.Now()
+		*st = State{Version: nasty, PhrasePending: true,
+			Drive:  Drive{DID: nasty, Vault: nasty, Mountpoint: nasty, State: nasty, Durability: nasty, Since: n, Device: nasty},
+			Commit: Commit{1, nasty, n, 1, 1, 2}, Commits: []Commit{{1, nasty, n, 1, 1, 2}}, Store: Store{Kind: nasty, Version: nasty},
+			Egress: Egress{Configured: true, URL: nasty, Target: 2, State: nasty, Error: nasty, Hint: nasty},
+			Pins: []Pin{{CID: nasty, Name: nasty, State: PinFailed, Target: 2, Peers: []PinPeer{{nasty, nasty, nasty, false, nasty}}},
+				{CID: "x", State: PinState(nasty)}},
+			Peers:     []Peer{{Name: nasty, ID: nasty, Version: nasty, Error: nasty, Sees: []string{nasty}}, {Name: nasty, Up: true}},
+			Alerts:    []Alert{{nasty, nasty, nasty, nasty, n}, {Critical, nasty, nasty, nasty, n}},
+			Errors:    []Failure{{n, nasty, nasty}},
+			Devices:   []Device{{Name: nasty, ID: nasty}},
+			Snapshots: []Snapshot{{Name: nasty, CID: nasty}},
+			Counters:  Counters{Bounds: []float64{1}, Ops: []Op{{Kind: nasty, Count: 1, Buckets: []uint64{1}}, {Kind: nasty}}}}
+	})
+	cookie, csrf := s.login()
+	// The login may have seen the state before; the stream below has the new one.
+	eventually(t, "the new state", func() bool {
+		_, body := s.ask("GET", "/", "", "Cookie", cookie)
+		return strings.Contains(body, "Stop: ")
+	})
+	look := func(what, body string) {
+		t.Helper()
+		for _, bad := range []string{"<script>alert", "<img src=x", `"><`, "'-->"} {
+			if strings.Contains(body, bad) {
+				i := strings.Index(body, bad)
+				t.Errorf("%s: a name became HTML: %s", what, body[max(0, i-100):min(len(body), i+100)])
+			}
+		}
+	}
+	q := url.QueryEscape(nasty)
+	for _, path := range []string{"/", "/?q=" + q + "&state=" + q + "&page=" + q + "&said=" + q, "/unpin?cid=" + q, "/unpin?cid=none" + q, "/icon/" + q} {
+		_, body := s.ask("GET", path, "", "Cookie", cookie)
+		// Two attributes in a row are how our own pages look.
+		look(path, strings.ReplaceAll(body, `"><`, `" ><`))
+		if strings.Contains(path, "unpin?cid=%") && !strings.Contains(body, "Give up the copies of") {
+			t.Errorf("%s: %s", path, body)
+		}
+	}
+	s.source.mu.Lock()
+	s.source.actErr = errors.New(nasty)
+	s.source.mu.Unlock()
+	resp, body := s.ask("POST", "/retry", url.Values{"csrf": {csrf}, "cid": {nasty}}.Encode(), "Cookie", cookie)
+	if resp.StatusCode != http.StatusBadGateway || !strings.Contains(body, "did not work") {
+		t.Errorf("retry: %s", resp.Status)
+	}
+	look("retry", strings.ReplaceAll(body, `"><`, `" ><`))
+	if _, body := s.ask("GET", "/metrics", "", "Authorization", "Bearer metrics-token"); !strings.Contains(body, "ipfscloud_up 1") || strings.Contains(body, "An error") {
+		t.Errorf("metrics: %s", body)
+	}
+}
+
+func TestPathTraversal(t *testing.T) {
+	s := serve(t)
+	cookie, _ := s.login()
+	for _, path := range []string{"/../../../../etc/passwd", "/..%2f..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/style.css/../../server.go",
+		"/icon/..%2f..%2fserver.go", "/icon/%2e%2e", "/web/page.html", "/page.html", "/app.js%00.html", "/icon/", "/style.css%2f..%2fserver.go", "/icon/....//server.go"} {
+		c, err := net.Dial("tcp", s.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s\r\nConnection: close\r\n\r\n", path, s.name, cookie)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(path, err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		c.Close()
+		if strings.Contains(string(body), "root:") || strings.Contains(string(body), "package horizon") || strings.Contains(string(body), "{{define") {
+			t.Errorf("%s: a file is served: %.200s", path, body)
+		}
+		if resp.StatusCode == 200 && !strings.HasPrefix(string(body), "<svg") {
+			t.Errorf("%s: %s %.100s", path, resp.Status, body)
+		}
+	}
+}
+
+func TestOversized(t *testing.T) {
+	s := serve(t)
+	cookie, csrf := s.login()
+	for _, size := range []int{8 << 10, 1 << 20} {
+		for _, path := range []string{"/login", "/unpin", "/retry"} {
+			for _, length := range []bool{true, false} {
+				var body io.Reader = strings.NewReader(url.Values{"csrf": {csrf}, "cid": {strings.Repeat("x", size)}}.Encode())
+				if !length {
+					body = io.MultiReader(body)
+				}
+				r, _ := http.NewRequest("POST", strings.TrimSuffix(s.URL(), "/")+path, body)
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				r.Header.Set("Origin", "http://"+r.Host)
+				r.Header.Set("Cookie", cookie)
+				resp, err := s.client().Do(r)
+				if err != nil && size > 1<<16 { // the server hung up while we were sending
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusRequestEntityTooLarge {
+					t.Errorf("%s, %d bytes, with a length %v: %s", path, size, length, resp.Status)
+				}
+			}
+		}
+	}
+	r, _ := http.NewRequest("GET", s.URL(), nil)
+	r.Header.Set("X", strings.Repeat("x", 24<<10))
+	resp, err := s.client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a large header: %s", resp.Status)
+	}
+	if _, unpinned := s.source.acts(); len(unpinned) > 0 {
+		t.Error("a large form did something")
+	}
+}
+
+// tight makes slow clients show quickly.
+func tight(s *Server) {
+	s.limits.header, s.limits.read, s.limits.write = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
+	s.limits.conns, s.limits.streams, s.limits.beat = 6, 2, 50*time.Millisecond
+	s.watcher.often = 5 * time.Millisecond
+}
+
+// closed waits until the other side hangs up.
+func closed(t *testing.T, what string, c net.Conn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(what, ": the server waits for ever")
+	}
+	c.Close()
+}
+
+func TestSlowClients(t *testing.T) {
+	s := serve(t, tight)
+	cookie, _ := s.login()
+	dial := func(text string) net.Conn {
+		c, err := net.Dial("tcp", s.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, text)
+		return c
+	}
+	slow := map[string]string{
+		"nothing":       "",
+		"half a header": "GET / HTTP/1.1\r\nHost: " + s.name + "\r\nX",
+		"half a body": "POST /login HTTP/1.1\r\nHost: " + s.name + "\r\nOrigin: http://" + s.name +
+			"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ncode=",
+	}
+	for what, text := range slow {
+		closed(t, what, dial(text))
+	}
+	// More connections than granted: the further ones are closed at once, and the page is
+	// there again when the slow ones have been thrown out.
+	var idle []net.Conn
+	for range s.limits.conns + 4 {
+		idle = append(idle, dial(""))
+	}
+	for _, c := range idle {
+		closed(t, "one of many", c)
+	}
+	eventually(t, "the page after many connections", func() bool {
+		resp, err := s.client().Get(s.URL() + "login")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	})
+	// A stream that is not read is ended. Its news are large, and new each time.
+	s.source.change(func(st *State) {
+		st.Errors = nil
+		for range rowsErrors {
+			st.Errors = append(st.Errors, Failure{time.Now(), "x", strings.Repeat("€", 300)})
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	driving := make(chan struct{})
+	go func() {
+		defer close(driving)
+		for i := 0; ctx.Err() == nil; i++ {
+			s.source.change(func(st *State) {
+				list := append([]Failure(nil), st.Errors...)
+				for j := range list {
+					list[j].Part = fmt.Sprint(i)
+				}
+				st.Errors = list
+			})
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	defer func() { cancel(); <-driving }()
+	c := dial("")
+	_ = c.(*net.TCPConn).SetReadBuffer(1024)
+	_, _ = io.WriteString(c, "GET /events HTTP/1.1\r\nHost: "+s.name+"\r\nCookie: "+cookie+"\r\n\r\n")
+	eventually(t, "the stream", func() bool { return len(s.streams) == 1 })
+	eventually(t, "the end of a stream that is not read", func() bool { return len(s.streams) == 0 })
+	c.Close()
+}
