@@ -19,6 +19,7 @@ type Home struct {
 	Staging  string
 	Cache    string
 	IPFS     string // repo of the embedded node
+	Egress   string // nodes of the Egress of this machine, if it runs one
 	Run      string // sockets and locks
 }
 
@@ -76,7 +77,8 @@ func split(config, state, cache, run string) Home {
 	return Home{
 		Config: filepath.Join(config, "config.toml"), Keystore: filepath.Join(state, "keystore"),
 		State: filepath.Join(state, "state"), Journal: filepath.Join(state, "journal"),
-		Staging: filepath.Join(state, "staging"), Cache: cache, IPFS: filepath.Join(state, "ipfs"), Run: run,
+		Staging: filepath.Join(state, "staging"), Cache: cache, IPFS: filepath.Join(state, "ipfs"),
+		Egress: filepath.Join(state, "egress"), Run: run,
 	}
 }
 
@@ -104,6 +106,7 @@ func (h Home) agentSocket() string   { return filepath.Join(h.Run, "agent.sock")
 func (h Home) controlSocket() string { return filepath.Join(h.Run, "control.sock") }
 func (h Home) vaultFile() string     { return filepath.Join(h.State, "vault") }
 func (h Home) lockFile() string      { return filepath.Join(h.State, "lock") }
+func (h Home) egressFile() string    { return filepath.Join(h.State, "egress.json") }
 
 // AgentSocket is where the session agent of this home listens.
 func (h Home) AgentSocket() string { return h.agentSocket() }
@@ -114,8 +117,8 @@ func (h Home) IPFSSocket() string { return filepath.Join(h.Run, "ipfs.sock") }
 // LogFile is where a daemon without a terminal writes its log.
 func (h Home) LogFile() string { return filepath.Join(h.State, "daemon.log") }
 
-// Destroy removes all of the home but the configuration: keys, journal, and the embedded
-// node with its blocks. fs.ErrBusy while a daemon has the drive.
+// Destroy removes all of the home but the configuration and the nodes of an Egress: keys,
+// journal, and the embedded node with its blocks. fs.ErrBusy while a daemon has the drive.
 func (h Home) Destroy() error {
 	lock, err := takeLock(h.lockFile())
 	if err == nil {
