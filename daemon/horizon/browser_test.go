@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -164,7 +165,10 @@ func anHour(s *Server) {
 	d := s.config.Source.(*driven)
 	now := time.Now()
 	end := d.state
-	end.Counters.Ops = nil
+	counts := [len3][]uint64{}
+	for k := range counts {
+		counts[k] = make([]uint64, len(end.Counters.Bounds))
+	}
 	for i := slots; i >= 1; i-- {
 		x := float64(slots-i) / slots
 		burst := func(at, width float64) float64 { return math.Exp(-math.Pow((x-at)/width, 2)) }
@@ -175,10 +179,14 @@ func anHour(s *Server) {
 		end.Pending.Bytes = int64(1.1e9 * busy * wobble)
 		end.Counters.Ops = nil
 		for k, kind := range drawnKinds() {
-			total := uint64(slots-i+1) * 100
-			buckets := make([]uint64, len(end.Counters.Bounds))
-			buckets[1+k], buckets[2+2*k] = total*9/10, total/10+uint64(40*busy*wobble)
-			end.Counters.Ops = append(end.Counters.Ops, Op{Kind: kind, Count: buckets[1+k] + buckets[2+2*k], Seconds: float64(total) / 1e3, Buckets: buckets})
+			counts[k][1+k] += 900
+			counts[k][2+k] += 60 + uint64(300*busy*wobble)
+			op := Op{Kind: kind, Buckets: slices.Clone(counts[k])}
+			for _, n := range op.Buckets {
+				op.Count += n
+			}
+			op.Seconds = float64(op.Count) / 1e3
+			end.Counters.Ops = append(end.Counters.Ops, op)
 		}
 		s.watcher.history.add(now.Add(-time.Duration(i)*slot), end)
 	}

@@ -192,13 +192,13 @@ func sizeBars(sizes []SizeClass) template.HTML {
 	var words []string
 	fmt.Fprintf(&b, `<svg class="bars" viewBox="0 0 %d %d" role="img" aria-label="`, wide, row*len(sizes))
 	for _, s := range sizes {
-		words = append(words, countText(s.Count)+" of "+bytesText(s.Size))
+		words = append(words, countText(s.Count)+" of "+blockText(s.Size))
 	}
 	fmt.Fprintf(&b, `Blocks by size: %s"><g aria-hidden="true">`, strings.Join(words, ", "))
 	for i, s := range sizes {
 		y := i * row
 		fmt.Fprintf(&b, `<text x="66" y="%d" text-anchor="end">%s</text><rect x="76" y="%d" width="%.1f" height="%d" rx="2"/><text x="%d" y="%d" text-anchor="end">%s</text>`,
-			y+15, bytesText(s.Size), y+5, 2+210*float64(max(0, s.Count))/float64(most), row-9, wide, y+15, countText(s.Count))
+			y+15, blockText(s.Size), y+5, 2+210*float64(max(0, s.Count))/float64(most), row-9, wide, y+15, countText(s.Count))
 	}
 	b.WriteString(`</g></svg>`)
 	return template.HTML(b.String())

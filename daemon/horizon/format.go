@@ -29,6 +29,17 @@ func bytesText(n int64) string {
 	return "a lot"
 }
 
+// blockText says a padded size, which is a round one in powers of two.
+func blockText(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return countText(n>>20) + " MiB"
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return countText(n>>10) + " KiB"
+	}
+	return bytesText(n)
+}
+
 // rateText says a speed.
 func rateText(perSecond float64) string { return bytesText(int64(perSecond)) + "/s" }
 

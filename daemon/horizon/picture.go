@@ -36,7 +36,12 @@ func peerGraph(peers []Peer) (picture template.HTML, words string) {
 	var b strings.Builder
 	var missing []string
 	alive, cut := 0, 0
-	fmt.Fprintf(&b, `<svg class="graph" viewBox="0 0 %g %g" aria-hidden="true" focusable="false">`, wide, high)
+	top, bottom := high, 0.0
+	for i := range n {
+		_, y := at(i)
+		top, bottom = min(top, y), max(bottom, y)
+	}
+	fmt.Fprintf(&b, `<svg class="graph" viewBox="0 %.1f %g %.1f" aria-hidden="true" focusable="false">`, top-38, wide, bottom-top+76)
 	for i, p := range peers {
 		if p.Up {
 			alive++
@@ -91,8 +96,10 @@ func peerGraph(peers []Peer) (picture template.HTML, words string) {
 		words = "No peer is up."
 	case cut == 0 && alive == 1:
 		words = "Only one peer is up."
-	case cut == 0:
+	case cut == 0 && alive > 2:
 		words = fmt.Sprintf("All %d peers that are up see each other.", alive)
+	case alive == 2 && cut == 0:
+		words = "Both see each other."
 	default:
 		words = strings.Join(first(missing, 4), " ")
 		if cut > 4 {

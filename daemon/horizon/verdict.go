@@ -2,6 +2,7 @@ package horizon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,10 +47,9 @@ func Judge(now, seen time.Time, s State, f Flow) Verdict {
 			Detail: "What stands below is what was known then.",
 			Do:     []Step{{"See whether the daemon is well:", "ipfscloud status"}}}
 	}
-	for _, a := range s.Alerts {
-		if a.Severity == Critical {
-			return Verdict{Level: Danger, Sentence: "Stop: " + sentence(a.Text), Detail: held(s), Do: steps(a)}
-		}
+	if i := firstCritical(s.Alerts); i >= 0 {
+		a := s.Alerts[i]
+		return Verdict{Level: Danger, Sentence: "Stop: " + sentence(a.Text), Detail: held(s), Do: steps(a)}
 	}
 	if s.Store.Full {
 		return Verdict{Level: Danger, Sentence: "Stop: the disk of this computer is full.",
@@ -82,7 +82,7 @@ func placeVerdict(now time.Time, s State, f Flow) Verdict {
 			Do:     []Step{{"Look whether its machines are up:", "ipfscloud egress status"}}}
 	case e.Copies >= target:
 		return Verdict{Level: Safe, Sentence: "Everything is stored in " + places(e.Copies) + ".",
-			Detail: "Besides this computer. You can close it at any time."}
+			Detail: "You can close this computer at any time: the copies are on other machines."}
 	case moving(s):
 		v := Verdict{Level: Busy, Sentence: fmt.Sprintf("Everything is stored in %d of %d places; copies are being made.", e.Copies, target),
 			Detail: "Keep this computer on until they are."}
@@ -163,15 +163,12 @@ func qualify(v Verdict, s State) Verdict {
 	if s.PhrasePending {
 		worse("only this computer can open it", Step{"Write down the recovery phrase, and confirm it:", "ipfscloud id phrase"})
 	}
-	if n := badPins(s); n > 0 {
+	// With the newest short of copies the older ones are, too, and for the same reason.
+	if n := badPins(s); n > 0 && v.Level == Safe {
 		worse(plural(n, "older commit lacks copies", "older commits lack copies"), Step{"Look at the copies below, and retry them.", ""})
 	}
-	for _, a := range s.Alerts {
-		if a.Severity == Warning {
-			worse("there is a warning", Step{})
-			v.Do = append(v.Do[:len(v.Do)-1], steps(a)...)
-			break
-		}
+	if slices.ContainsFunc(s.Alerts, func(a Alert) bool { return a.Severity == Warning }) && v.Level == Safe {
+		worse("there is a warning", Step{"What to do about it stands below.", ""})
 	}
 	return v
 }
@@ -268,6 +265,11 @@ func downPeers(s State) string {
 	default:
 		return " " + strings.Join(names[:n-1], ", ") + " and " + names[n-1] + " are down."
 	}
+}
+
+// firstCritical is the alert that the verdict is about, or -1.
+func firstCritical(alerts []Alert) int {
+	return slices.IndexFunc(alerts, func(a Alert) bool { return a.Severity == Critical })
 }
 
 // sentence bounds a text and ends it as one.

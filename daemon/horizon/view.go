@@ -2,6 +2,7 @@ package horizon
 
 import (
 	"cmp"
+	"fmt"
 	"html/template"
 	"net/url"
 	"slices"
@@ -92,7 +93,8 @@ type copiesView struct {
 // badFirst orders pins by who needs somebody, then the newest.
 func badFirst(a, b Pin) int {
 	order := pinStates()
-	return cmp.Or(cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)), b.Since.Compare(a.Since), cmp.Compare(a.CID, b.CID))
+	old := map[bool]int{false: 1}
+	return cmp.Or(cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)), old[a.Newest]-old[b.Newest], b.Since.Compare(a.Since), cmp.Compare(a.CID, b.CID))
 }
 
 func copiesOf(pins []Pin, q query) copiesView {
@@ -156,6 +158,9 @@ func viewOf(now time.Time, snap snapshot, q query) view {
 	}
 	// The snapshot belongs to all viewers: it is copied to be ordered.
 	v.Alerts = slices.Clone(v.Alerts)
+	if i := firstCritical(v.Alerts); i >= 0 && v.Verdict.Level == Danger { // the verdict says it
+		v.Alerts = slices.Delete(v.Alerts, i, i+1)
+	}
 	slices.SortStableFunc(v.Alerts, func(a, b Alert) int { return cmp.Compare(severityRank(a), severityRank(b)) })
 	v.Peers = slices.Clone(v.Peers)
 	slices.SortStableFunc(v.Peers, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
@@ -209,24 +214,40 @@ func (p Pin) Label() string {
 	return short(p.CID)
 }
 
-// Shown are the peers of a row, those with something to say first.
-func (p Pin) Shown() []PinPeer {
-	list := slices.Clone(p.Peers)
-	slices.SortStableFunc(list, func(a, b PinPeer) int { return cmp.Compare(peerRank(a), peerRank(b)) })
-	return first(list, peersInRow)
+// Holders are the peers that hold it, in a line.
+func (p Pin) Holders() string {
+	var names []string
+	n := 0
+	for _, q := range p.Peers {
+		if q.Held {
+			if n++; n <= peersInRow {
+				names = append(names, peerNote(q))
+			}
+		}
+	}
+	if n > peersInRow {
+		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), n-peersInRow)
+	}
+	return strings.Join(names, ", ")
 }
 
-// More is how many peers a row does not show.
-func (p Pin) More() int { return max(0, len(p.Peers)-peersInRow) }
+// Others are the peers of a row that do not hold it, those with an error first.
+func (p Pin) Others() []PinPeer { return first(p.others(), peersInRow) }
+
+// More is how many of those a row does not show.
+func (p Pin) More() int { return max(0, len(p.others())-peersInRow) }
+
+func (p Pin) others() []PinPeer {
+	list := slices.DeleteFunc(slices.Clone(p.Peers), func(q PinPeer) bool { return q.Held })
+	slices.SortStableFunc(list, func(a, b PinPeer) int { return cmp.Compare(peerRank(a), peerRank(b)) })
+	return list
+}
 
 func peerRank(p PinPeer) int {
-	switch {
-	case p.Error != "":
+	if p.Error != "" {
 		return 0
-	case !p.Held:
-		return 1
 	}
-	return 2
+	return 1
 }
 
 // peerNote is what a peer reports of a pin, in a line.

@@ -1,0 +1,267 @@
+package horizon
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// While files are copied the page follows, and what a person does on it stays.
+func TestChromiumLiveProgress(t *testing.T) {
+	s := serve(t, anHour)
+	b := browse(t, 1200, 900)
+	b.enter(s)
+	b.says("#sentence", "Everything is stored in 3 places.")
+	// A person opens the numbers, and stands on a link.
+	b.do("open", chromedp.Click(".numbers summary"), chromedp.Focus(`.filters a[aria-current]`))
+	js[bool](b, "document.querySelector('#sentence').kept = true")
+	total := int64(2_100_000_000)
+	set := func(left int64) {
+		s.source.change(func(st *State) {
+			busy(st)
+			st.Pending.Bytes, st.Egress.OnlyHere = left*2/3, left-left*2/3
+			st.Counters.BytesWritten = 5e12 + uint64(total)
+		})
+	}
+	set(total)
+	b.says("#sentence", "2.1 GB is only on this computer")
+	b.says("#announce", "only on this computer") // who listens hears it
+	if js[string](b, "document.body.dataset.level+document.querySelector('#favicon').getAttribute('href')") != "busy/icon/busy.svg" {
+		t.Error("the tab does not show it")
+	}
+	announced := b.text("#announce")
+	last := -1.0
+	left := total
+	for moved := 0; moved < 4; { // seven megabytes each fiftieth of a second
+		left -= 7_000_000
+		set(left)
+		if v := js[float64](b, "document.querySelector('progress')?.value ?? -1"); v > last {
+			last = v
+			moved++
+		} else if v >= 0 && v < last {
+			t.Fatalf("progress went back from %g to %g", last, v)
+		}
+		time.Sleep(20 * time.Millisecond) // the pace of the copying
+	}
+	estimate := regexp.MustCompile(`^\d\.\d GB is only on this computer, (about .* left|less than a minute left)\.$`)
+	eventually(t, "an estimate", func() bool {
+		left = max(left-7_000_000, 10_000_000)
+		set(left)
+		return estimate.MatchString(b.text("#sentence"))
+	})
+	b.says("#queue", "over the last minute")
+	b.shoot("progress", false)
+	b.do("dark", dark())
+	b.shoot("progress-dark", false)
+	if now := b.text("#announce"); now != announced {
+		t.Errorf("every number is announced: %q after %q", now, announced)
+	}
+	s.source.change(func(st *State) {
+		c := st.Counters
+		*st = good(time.Now())
+		st.Counters = c
+	})
+	b.says("#sentence", "Everything is stored in 3 places.")
+	b.says("#announce", "Everything is stored in 3 places.")
+	if !js[bool](b, "document.querySelector('.numbers').open") {
+		t.Error("what was opened is closed")
+	}
+	if !js[bool](b, "document.activeElement.matches('.filters a[aria-current]')") {
+		t.Error("the focus was lost")
+	}
+	if !js[bool](b, "document.querySelector('#sentence').kept === true") {
+		t.Error("the sentence was thrown away, not changed")
+	}
+}
+
+func TestChromiumPeerDiesAndRetry(t *testing.T) {
+	s := serve(t, anHour)
+	b := browse(t, 1200, 900)
+	b.enter(s)
+	b.says("#peers", "3 of 3 peers are up. All 3 peers that are up see each other.")
+	whole := s.source.state
+	s.source.change(broken)
+	b.says("#sentence", "Everything is stored in 2 of 3 places.")
+	b.says(".detail", "office is down.")
+	b.says("#peers", "2 of 3 peers are up.")
+	b.says("#alerts", "office has not been heard of")
+	if n := js[int](b, "document.querySelectorAll('.graph .down').length"); n != 1 {
+		t.Errorf("%d peers are crossed out", n)
+	}
+	s.source.change(func(st *State) { c := st.Counters; *st = whole; st.Counters = c })
+	b.says("#sentence", "Everything is stored in 3 places.")
+	b.says("#peers", "3 of 3 peers are up.")
+
+	// A copy fails, and a person has it tried again.
+	failed := func(state PinState, copies int) {
+		s.source.change(func(st *State) {
+			pins := slices.Clone(st.Pins)
+			pins[2].State, pins[2].Copies = state, copies
+			pins[2].Peers = []PinPeer{{Name: "attic", Held: true}, {Name: "office", Status: "pin_error", Error: "context deadline exceeded"}}
+			st.Pins = pins
+		})
+	}
+	failed(PinFailed, 1)
+	b.says("#sentence", "Everything is stored in 3 places, but 1 older commit lacks copies.")
+	b.do("filter", chromedp.Click(`//*[@id="copies"]//a[contains(., "failed")]`), chromedp.WaitVisible(`button[formaction="/retry"]`))
+	if n := js[int](b, "document.querySelectorAll('#copies tbody tr').length"); n != 1 {
+		t.Errorf("%d copies are failed", n)
+	}
+	b.says("#feed", "Live")
+	b.says("#copies", "office: pin error, context deadline exceeded")
+	b.do("retry", chromedp.Click(`button[formaction="/retry"]`), chromedp.WaitVisible(".said"))
+	b.says(".said", "tried again")
+	if retried, _ := s.source.acts(); !slices.Equal(retried, []string{cidOf(1040)}) {
+		t.Errorf("retried: %v", retried)
+	}
+	failed(PinCopying, 1)
+	b.says("#copies", "copying")
+	failed(PinHeld, 3)
+	b.says("#sentence", "Everything is stored in 3 places.")
+	if strings.Contains(b.text("#copies"), "Retry") {
+		t.Error("a copy that is held can be retried")
+	}
+}
+
+func TestChromiumUnpin(t *testing.T) {
+	s := serve(t)
+	b := browse(t, 1200, 900)
+	b.enter(s)
+	link := func(n int) string { return fmt.Sprintf(`a[href="/unpin?cid=%s"]`, cidOf(n)) }
+	b.do("unpin", chromedp.Click(link(1042)), chromedp.WaitVisible("#unpin"))
+	b.says("main", "This is the newest commit.")
+	b.fits()
+	b.readable()
+	b.do("dark", dark())
+	b.readable()
+	b.shoot("unpin", false)
+	b.do("keep", chromedp.Click(`.row a`), chromedp.WaitVisible("#sentence"))
+	if _, unpinned := s.source.acts(); len(unpinned) > 0 {
+		t.Fatalf("unpinned without a word: %v", unpinned)
+	}
+	b.do("unpin", chromedp.Click(link(1040)), chromedp.WaitVisible("#unpin"))
+	if strings.Contains(b.text("main"), "newest") {
+		t.Error("an older commit is called the newest")
+	}
+	b.do("confirm", chromedp.Click("#unpin"), chromedp.WaitVisible(".said"))
+	if _, unpinned := s.source.acts(); !slices.Equal(unpinned, []string{cidOf(1040)}) {
+		t.Errorf("unpinned: %v", unpinned)
+	}
+	s.source.change(func(st *State) { st.Pins = slices.Delete(slices.Clone(st.Pins), 2, 3) })
+	eventually(t, "the row goes", func() bool { return !strings.Contains(b.text("#copies"), "commit 1040") })
+	// What another window has given up.
+	b.excuse("404")
+	b.do("gone", chromedp.Navigate(s.URL()+"unpin?cid="+cidOf(1040)))
+	b.says("h1", "There is no such copy.")
+}
+
+// Everything works without a script but the liveness, and that is said.
+func TestChromiumWithoutScript(t *testing.T) {
+	s := serve(t)
+	s.source.change(broken)
+	b := browse(t, 1000, 900)
+	b.do("no script", emulation.SetScriptExecutionDisabled(true))
+	// Its own tools work without a script, too.
+	b.do("login", chromedp.Navigate(s.Login().URL), chromedp.WaitVisible("#login"),
+		chromedp.SendKeys("#code", s.Login().Code+kb.Enter), chromedp.WaitVisible("#sentence"))
+	b.says("#sentence", "2 of 3 places")
+	b.says(".feed", "Reload")
+	if b.text("#feed") == "Live" {
+		t.Error("a page without a script says that it is live")
+	}
+	if n := js[int](b, `document.querySelectorAll('meta[http-equiv=refresh][content="60"]').length`); n != 1 {
+		t.Error("the page does not load itself anew")
+	}
+	b.do("search", chromedp.SendKeys("#q", "snapshot"+kb.Enter))
+	b.says(".paging", "1–1 of 1")
+	b.do("retry", chromedp.Click(`button[formaction="/retry"]`), chromedp.WaitVisible(".said"))
+	b.do("unpin", chromedp.Click(`.acts a`), chromedp.WaitVisible("#unpin"), chromedp.Click("#unpin"), chromedp.WaitVisible(".said"))
+	if retried, unpinned := s.source.acts(); len(retried) != 1 || len(unpinned) != 1 {
+		t.Errorf("retried %v, unpinned %v", retried, unpinned)
+	}
+	s.source.change(func(st *State) { *st = good(time.Now()) })
+	b.do("reload", chromedp.Click(".reload"))
+	b.says("#sentence", "Everything is stored in 3 places.")
+	b.do("log out", chromedp.Click(`button[formaction="/logout"]`), chromedp.WaitVisible("#login"))
+}
+
+// named lists what a screen reader could not name, and what is wrong with the outline.
+const named = `(() => {
+  const out = [];
+  const count = (s, n) => { const m = document.querySelectorAll(s).length; if (m !== n) out.push(m + ' of ' + s); };
+  count('main', 1); count('h1', 1); count('header', 1); count('footer', 1); count('[aria-live]', 1);
+  if (!document.documentElement.lang) out.push('no language');
+  for (const e of document.querySelectorAll('a, button, input:not([type=hidden]), progress, summary, section, [role=img]')) {
+    const name = (e.getAttribute('aria-label') || document.getElementById(e.getAttribute('aria-labelledby') || '')?.textContent || e.labels?.[0]?.textContent || e.textContent).trim();
+    if (!name) out.push('nameless ' + e.outerHTML.slice(0, 80));
+  }
+  let last = 1;
+  for (const h of document.querySelectorAll('h1, h2, h3')) { const n = +h.tagName[1]; if (n > last + 1) out.push('outline: ' + h.textContent); last = n; }
+  const seen = new Set();
+  for (const e of document.querySelectorAll('[id]')) { if (seen.has(e.id)) out.push('twice: ' + e.id); seen.add(e.id); }
+  for (const e of document.querySelectorAll('svg')) if (e.getAttribute('aria-hidden') !== 'true' && e.getAttribute('role') !== 'img') out.push('a picture without a role');
+  return out.join('; ');
+})()`
+
+func TestChromiumKeyboardAndReaders(t *testing.T) {
+	s := serve(t, anHour)
+	s.source.change(broken)
+	b := browse(t, 1200, 900)
+	b.enter(s)
+	if bad := js[string](b, named); bad != "" {
+		t.Error(bad)
+	}
+	focus := func() string {
+		return js[string](b, "(e => e.tagName + ' ' + (e.innerText || e.id || '').trim().replaceAll('\\n', ' '))(document.activeElement)")
+	}
+	var stops []string
+	for range 60 {
+		b.do("tab", chromedp.KeyEvent(kb.Tab))
+		f := focus()
+		if strings.HasPrefix(f, "BODY") {
+			break
+		}
+		if !js[bool](b, "getComputedStyle(document.activeElement).outlineStyle !== 'none'") {
+			t.Errorf("the focus is not seen on %s", f)
+		}
+		stops = append(stops, f)
+	}
+	all := strings.Join(stops, "|")
+	for _, want := range []string{"A Skip to the content", "BUTTON Log out", "INPUT q", "BUTTON Search", "SUMMARY The same in numbers", "A failed 1", "BUTTON Retry commit 1040", "A Unpin… commit 1040"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("the keyboard does not reach %q: %s", want, all)
+		}
+	}
+	if len(stops) == 0 || stops[0] != "A Skip to the content" {
+		t.Errorf("the first stop: %v", stops)
+	}
+	b.do("by keyboard", chromedp.Focus(`button[formaction="/retry"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".said"))
+	if retried, _ := s.source.acts(); len(retried) == 0 {
+		t.Error("Enter on Retry does nothing")
+	}
+}
+
+// A page whose daemon is gone must not go on saying that all is well.
+func TestChromiumNoNews(t *testing.T) {
+	s := serve(t)
+	b := browse(t, 1200, 900)
+	b.enter(s)
+	b.says("#sentence", "Everything is stored in 3 places.")
+	b.excuse("net::ERR_CONNECTION_REFUSED")
+	b.excuse("net::ERR_INCOMPLETE_CHUNKED_ENCODING")
+	b.excuse("net::ERR_CONNECTION_RESET")
+	s.end()
+	b.says("#lost", "No news since")
+	if js[string](b, "document.title") != "No news – Horizon" || b.text("#feed") != "Not live" {
+		t.Error("the page looks live")
+	}
+	b.shoot("no-news", false)
+	b.readable()
+}
