@@ -31,7 +31,11 @@ type Config struct {
 
 const (
 	defaultSegment = 32 << 20
-	spares         = 3 // trimmed segments that are kept, so that their blocks need no allocation
+	// eagerRecords: after a sync of so few records the next one is near, and the disk
+	// can begin with them while its caller still prepares it. For a stream of records
+	// that would be many small writes in the place of a few large ones.
+	eagerRecords = 4
+	spares       = 3 // trimmed segments that are kept, so that their blocks need no allocation
 )
 
 // Journal is an open journal. Its methods may be called from many goroutines.
@@ -46,6 +50,8 @@ type Journal struct {
 	failed error      // after a failed write or sync nothing is promised any more
 	spare  []string   // paths of segments to use again
 	bytes  int64      // payload bytes in all segments
+	marked uint64     // number of the newest record when a sync began last
+	eager  bool       // syncs follow upon few records: begin to write each one at once
 
 	syncMu sync.Mutex // held by the one that syncs
 }
@@ -174,6 +180,9 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	j.bytes += size
 	j.next++
 	s.end = j.next
+	if j.eager && j.next-1-j.marked <= eagerRecords {
+		s.begin(size)
+	}
 	return j.next - 1, nil
 }
 
@@ -242,6 +251,7 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return err
 	}
 	last := j.next - 1
+	j.eager, j.marked = last-j.marked <= eagerRecords, last
 	f, err := j.segs[len(j.segs)-1].dup()
 	j.mu.Unlock()
 	if err != nil {
