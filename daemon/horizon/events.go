@@ -95,5 +95,9 @@ func (s *Server) difference(v view, sent map[string]string) ([]byte, error) {
 	if len(n.Parts) == 0 {
 		return nil, nil
 	}
-	return json.Marshal(n)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it is not put into HTML as it stands
+	err := e.Encode(n)
+	return bytes.TrimSpace(b.Bytes()), err
 }

@@ -13,13 +13,13 @@ import (
 
 // What a page shows at most, so that it stays small whatever there is.
 const (
-	rowsCopies  = 25
-	rowsPeers   = 40
+	rowsCopies  = 20
+	rowsPeers   = 30
 	rowsCommits = 10
-	rowsAlerts  = 10
+	rowsAlerts  = 6
 	rowsErrors  = 12
 	rowsMisc    = 12
-	peersInRow  = 6
+	peersInRow  = 4
 )
 
 // parts are the elements that live news replace the inside of; each is a template.
@@ -108,7 +108,7 @@ func copiesOf(pins []Pin, q query) copiesView {
 	}
 	slices.SortFunc(found, badFirst)
 	pages := max(1, (len(found)+rowsCopies-1)/rowsCopies)
-	q.Page = min(q.Page, pages)
+	q.Page = max(1, min(q.Page, pages))
 	from := (q.Page - 1) * rowsCopies
 	to := min(from+rowsCopies, len(found))
 	out := copiesView{Query: q, Rows: found[from:to], Found: len(found), From: from + 1, To: to}
@@ -261,7 +261,7 @@ func peerNote(p PinPeer) string {
 	}
 	note := name + ": " + clip(strings.ReplaceAll(p.Status, "_", " "), 40)
 	if p.Error != "" {
-		note += ", " + clip(p.Error, 160)
+		note += ", " + clip(p.Error, 100)
 	}
 	return note
 }

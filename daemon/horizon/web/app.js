@@ -57,6 +57,11 @@
   // Who listens to the page hears a new verdict at once, and its numbers now and then.
   const announce = document.getElementById('announce');
   let level = document.body.dataset.level, last = 0;
+  const favicon = document.getElementById('favicon');
+  function sign(name) {
+    const href = '/icon/' + name + '.svg';
+    if (favicon.getAttribute('href') !== href) favicon.setAttribute('href', href);
+  }
   function tell(news) {
     const now = Date.now();
     if (news.level !== level || now - last > 60000) {
@@ -66,7 +71,7 @@
     if (news.level !== level) {
       level = news.level;
       document.body.dataset.level = level;
-      document.getElementById('favicon').href = '/icon/' + level + '.svg';
+      sign(level);
     }
   }
 
@@ -78,6 +83,7 @@
     wait = 1000;
     lost.hidden = true;
     document.body.classList.remove('stale');
+    sign(level);
     if (feed.textContent !== 'Live') feed.textContent = 'Live';
     feed.classList.add('on');
     if (document.title !== title) document.title = title;
@@ -89,6 +95,7 @@
     feed.textContent = 'Not live';
     feed.classList.remove('on');
     document.title = 'No news – Horizon';
+    sign('unknown');
   }
   function again() {
     if (stream) stream.close();
