@@ -1,0 +1,59 @@
+// Package cluster keeps copies of CIDs on the peers of an IPFS Cluster, and tells the
+// truth about them.
+//
+// Its one job: given a set of CIDs that are wanted (Keeper.Want), to have each pinned on
+// as many peers as the policy says, to see to it that this stays so, and to say at any
+// time what each peer reports (Keeper.Pins). A copy counts when an allocated peer reports
+// it as pinned. What was asked for, or accepted, does not count, nor does a peer that
+// does not answer.
+//
+// Client speaks to the cluster's REST API: several endpoints of one cluster, each call
+// with a deadline and with a limit to what it reads. It is not the client that IPFS
+// Cluster comes with: that one knows neither an authority of one's own nor tokens, its
+// unix sockets ignore contexts, and it reads answers of any size into memory. Options go
+// out through IPFS Cluster's own types; a test holds our requests against those of its
+// client. Answers are read leniently: an address of a kind that we do not know must not
+// hide a peer.
+//
+// # What it costs
+//
+// Calls per minute to one endpoint, with the intervals of KeeperConfig's defaults:
+//
+//	6    which peers are alive: from the memory of the peer asked
+//	6    the newest pin, of its allocated peers; every second or so while it is copied
+//	6    40 settled pins each: of all peers, so that 10,000 pins come round in 42 minutes
+//	2    peers, and 1 who sees whom: of all peers
+//	3    free space, pins and alerts: from the memory of the peer asked
+//	0.2  the list of all pins: read from the disk of the peer asked, 5 MB for 10,000 pins
+//
+// This does not grow with the number of pins. What is not settled is asked for 40 at a
+// time, at most once a second. When a peer falls silent, all its copies stop to count
+// without a call; when it comes back, they count when it has reported each of them again.
+//
+// The package imports nothing of this project and no IPFS library beyond IPFS Cluster's
+// API types. It never reads or moves a block, and knows nothing of what a CID is the root
+// of.
+package cluster
+
+import "errors"
+
+var (
+	// ErrConfig is a setting that cannot work.
+	ErrConfig = errors.New("bad configuration of Egress")
+	// ErrUnavailable says that no endpoint answered in time.
+	ErrUnavailable = errors.New("Egress does not answer")
+	// ErrRefused says that an endpoint answers, and does not let us in.
+	ErrRefused = errors.New("Egress refuses the credentials")
+	// ErrAnswer is an answer that makes no sense, is cut short, or is too long.
+	ErrAnswer = errors.New("Egress gave an answer that cannot be used")
+	// ErrCluster is an error that the cluster reports, in its words.
+	ErrCluster = errors.New("Egress reports an error")
+	// ErrNotFound says that the cluster does not have what was asked for.
+	ErrNotFound = errors.New("not in Egress")
+	// ErrShort says that there are fewer copies than somebody waits for.
+	ErrShort = errors.New("too few copies")
+	// ErrNotWanted says that a CID is not, or no longer, in the wanted set.
+	ErrNotWanted = errors.New("not among the wanted pins")
+	// ErrNewest is the answer to who wants to give up the newest pin.
+	ErrNewest = errors.New("this is the newest: giving it up would leave nothing")
+)
