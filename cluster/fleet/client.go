@@ -60,15 +60,19 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("HTTP status %d: %s", e.code, e.text) }
 
 func (c *client) get(ctx context.Context, path string, into any) error {
-	return c.call(ctx, http.MethodGet, path, func(d *json.Decoder) error { return d.Decode(into) })
+	return c.call(ctx, http.MethodGet, path, callTime, func(d *json.Decoder) error { return d.Decode(into) })
 }
 
 func (c *client) post(ctx context.Context, path string, into any) error {
-	return c.call(ctx, http.MethodPost, path, func(d *json.Decoder) error { return d.Decode(into) })
+	return c.postFor(ctx, path, into, callTime)
 }
 
-func (c *client) call(ctx context.Context, method, path string, read func(*json.Decoder) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (c *client) postFor(ctx context.Context, path string, into any, limit time.Duration) error {
+	return c.call(ctx, http.MethodPost, path, limit, func(d *json.Decoder) error { return d.Decode(into) })
+}
+
+func (c *client) call(ctx context.Context, method, path string, limit time.Duration, read func(*json.Decoder) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {
@@ -105,7 +109,7 @@ type peerID struct {
 
 // peers are all that a cluster peer sees, itself included.
 func (c *client) peers(ctx context.Context) (all []peerID, err error) {
-	err = c.call(ctx, http.MethodGet, "/peers", func(d *json.Decoder) error {
+	err = c.call(ctx, http.MethodGet, "/peers", callTime, func(d *json.Decoder) error {
 		for {
 			var id peerID
 			if err := d.Decode(&id); err != nil {

@@ -15,6 +15,8 @@ type Config struct {
 	Peers    int // nodes in Dir; more than there are adds some
 	Binaries Binaries
 	Log      *slog.Logger // nil is silence
+	// Name is what new nodes are called; several get numbers. By default "node".
+	Name string
 
 	// Listen is the address for the nodes' traffic among each other, 127.0.0.1 by
 	// default. Anything else makes a real node: fixed ports, patient timing.
@@ -68,7 +70,7 @@ type Timing struct {
 func Local() Timing {
 	return Timing{
 		Ping: 2 * time.Second, Check: time.Second, MetricTTL: 4 * time.Second,
-		Recover: 10 * time.Second, StateSync: 30 * time.Second, Rebroadcast: 10 * time.Second,
+		Recover: 10 * time.Second, StateSync: 30 * time.Second, Rebroadcast: 3 * time.Second,
 		PinStall: 20 * time.Second, SwarmConnect: time.Second,
 	}
 }

@@ -9,10 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
-const controlSocket = "fleet.sock"
+const (
+	controlSocket = "fleet.sock"
+	trustTime     = 5 * time.Minute // restarts all nodes of a machine
+)
 
 // control answers other programs of this user over a socket.
 type control struct {
@@ -45,6 +49,14 @@ func serve(f *Fleet) (*control, error) {
 	})
 	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
 		f.ask()
+		_, _ = w.Write([]byte("{}\n"))
+	})
+	mux.HandleFunc("POST /trust", func(w http.ResponseWriter, r *http.Request) {
+		err := f.Trust(r.Context(), strings.Split(r.URL.Query().Get("ids"), ",")...)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 		_, _ = w.Write([]byte("{}\n"))
 	})
 	c := &control{

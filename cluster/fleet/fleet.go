@@ -29,8 +29,10 @@ type Fleet struct {
 	credentials *credentials
 	caFile      string
 
+	mu    sync.Mutex // guards state, once the fleet runs
+	state *state
+
 	// What follows is set up by launch and taken down by land, or by Stop.
-	state   *state
 	nodes   []*Node
 	spawner *spawner
 	hurry   chan struct{}
@@ -54,7 +56,7 @@ func Up(ctx context.Context, c Config) (*Fleet, error) {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = defaultStartTime
 	}
-	f, err := open(ctx, &c)
+	f, err := open(ctx, &c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +75,9 @@ func Up(ctx context.Context, c Config) (*Fleet, error) {
 	}
 }
 
-// open takes the directory and makes what is missing in it.
-func open(ctx context.Context, c *Config) (f *Fleet, err error) {
+// open takes the directory and makes what is missing in it. With a token it makes a
+// fleet that belongs to another one.
+func open(ctx context.Context, c *Config, t *Token) (*Fleet, error) {
 	if err := c.Binaries.check(); err != nil {
 		return nil, err
 	}
@@ -89,53 +92,58 @@ func open(ctx context.Context, c *Config) (f *Fleet, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f = &Fleet{
+	f := &Fleet{
 		dir: dir, log: c.Log, binaries: c.Binaries, lock: lock,
 		asked: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.close())
-		}
-	}()
-	// The directory may have been made by somebody else, for all to read.
-	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
-		return nil, err
+	if err := f.make(ctx, c, t); err != nil {
+		return nil, errors.Join(err, f.close())
 	}
-	if err := f.loadOrMake(c); err != nil {
-		return nil, err
-	}
-	if err := f.state.apply(c); err != nil {
-		return nil, err
-	}
-	if err := f.state.grow(ctx, dir, c); err != nil {
-		return nil, err
-	}
-	if f.state.TLS {
-		f.caFile = filepath.Join(dir, tlsDir, "cert.pem")
-	}
-	if len(filepath.Join(dir, f.longestName(), socketName)) > maxSocketPath {
-		if f.sockets, err = os.MkdirTemp("", "ipfscloud-egress-"); err != nil {
-			return nil, err
-		}
-	}
-	return f, writeJSON(filepath.Join(dir, stateFile), f.state)
+	return f, nil
 }
 
-func (f *Fleet) loadOrMake(c *Config) (err error) {
+// make makes what is missing in the directory.
+func (f *Fleet) make(ctx context.Context, c *Config, t *Token) (err error) {
+	// The directory may have been made by somebody else, for all to read.
+	if err := os.Chmod(f.dir, 0o700); err != nil { //nolint:gosec // a directory
+		return err
+	}
+	if err := f.loadOrMake(c, t); err != nil {
+		return err
+	}
+	if err := f.state.apply(c); err != nil {
+		return err
+	}
+	if err := f.state.grow(ctx, f.dir, c); err != nil {
+		return err
+	}
+	if f.state.TLS {
+		f.caFile = filepath.Join(f.dir, tlsDir, "cert.pem")
+	}
+	if len(filepath.Join(f.dir, f.longestName(), socketName)) > maxSocketPath {
+		if f.sockets, err = os.MkdirTemp("", "ipfscloud-egress-"); err != nil {
+			return err
+		}
+	}
+	return writeJSON(filepath.Join(f.dir, stateFile), f.state)
+}
+
+func (f *Fleet) loadOrMake(c *Config, t *Token) (err error) {
 	f.state, f.credentials, err = readState(f.dir)
-	if !errors.Is(err, ErrNone) {
+	switch {
+	case err == nil && t != nil:
+		return fmt.Errorf("%w: %s holds a fleet already", ErrConfig, f.dir)
+	case !errors.Is(err, ErrNone) || c.Peers == 0:
 		return err
 	}
-	if c.Peers == 0 {
-		return err
-	}
+	secret := ""
 	f.state = newState(defaultCluster)
-	// Credentials without a fleet are those of one that was not made to its end.
-	if f.credentials, err = readOrMakeCredentials(f.dir, ""); err != nil {
-		return err
+	if t != nil {
+		f.state, secret = t.join(), t.Secret
 	}
-	return nil
+	// Credentials without a fleet are those of one that was not made to its end.
+	f.credentials, err = readOrMakeCredentials(f.dir, secret)
+	return err
 }
 
 func (f *Fleet) longestName() string {
@@ -194,7 +202,10 @@ func (f *Fleet) launch(ctx context.Context) error {
 	if err := held.release(); err != nil {
 		return err
 	}
-	return f.startAll(ctx)
+	begun := time.Now()
+	err = f.startAll(ctx)
+	f.log.Debug("start", "nodes", len(f.nodes), "took", time.Since(begun), "err", err)
+	return err
 }
 
 func (f *Fleet) startAll(ctx context.Context) error {
@@ -289,6 +300,8 @@ func (f *Fleet) land(ctx context.Context) error {
 	if taken {
 		err = errors.Join(err, errPortsTaken)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.state.Running = nil
 	return errors.Join(err, writeJSON(filepath.Join(f.dir, stateFile), f.state))
 }

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -76,8 +75,10 @@ func (s *state) apiURL(n nodeState) string {
 
 // Info tells of the running fleet what Load reads of its directory.
 func (f *Fleet) Info() *Info {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	i := f.state.info(f.dir, f.credentials)
-	i.Running = true
+	i.Running = f.state.Running != nil
 	return i
 }
 
@@ -133,11 +134,12 @@ const statusTime = 3 * time.Second // for asking one node
 
 // Status asks all nodes, at once.
 func (f *Fleet) Status(ctx context.Context) Status {
+	f.mu.Lock()
 	s := f.state.status(f.dir)
-	s.PID = os.Getpid()
 	if r := f.state.Running; r != nil {
-		s.Since = r.Since
+		s.PID, s.Since = r.PID, r.Since
 	}
+	f.mu.Unlock()
 	var all sync.WaitGroup
 	for i, n := range f.nodes {
 		all.Go(func() { n.status(ctx, &s.Nodes[i]) })

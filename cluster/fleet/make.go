@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +60,18 @@ func (s *state) apply(c *Config) error {
 		return fmt.Errorf("%w: %d peers wanted, and there are %d: a node with its copies is not dropped like this",
 			ErrConfig, c.Peers, len(s.Nodes))
 	}
-	return errors.Join(checkName(s.Group), s.Timing.check())
+	return errors.Join(checkName(s.Group), checkName(c.nodeName(1)), s.Timing.check())
+}
+
+// nodeName is the name of the n-th node.
+func (c *Config) nodeName(n int) string {
+	switch {
+	case c.Name == "":
+		return fmt.Sprintf("node%d", n)
+	case c.Peers == 1:
+		return c.Name
+	}
+	return fmt.Sprintf("%s%d", c.Name, n)
 }
 
 // grow makes the nodes that are missing.
@@ -72,20 +85,31 @@ func (s *state) grow(ctx context.Context, dir string, c *Config) error {
 		free := fs.Bavail * uint64(fs.Bsize) //nolint:gosec // a block size is positive
 		storage = free / 10 * 8 / uint64(max(1, c.Peers-len(s.Nodes)))
 	}
-	for len(s.Nodes) < c.Peers {
-		n := nodeState{Name: fmt.Sprintf("node%d", len(s.Nodes)+1), Storage: storage}
-		if len(s.Nodes) == 0 {
-			n.Ports = c.Ports
-			if n.Ports == (Ports{}) && !s.Place.loopback() {
-				n.Ports = realPorts()
-			}
-		}
-		var err error
-		if n.Peer, n.IPFS, err = makeNode(ctx, filepath.Join(dir, n.Name), &c.Binaries); err != nil {
-			return fmt.Errorf("make %s: %w", n.Name, err)
-		}
-		s.Nodes = append(s.Nodes, n)
+	first := len(s.Nodes)
+	made := make([]nodeState, max(0, c.Peers-first))
+	errs := make([]error, len(made))
+	places := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var all sync.WaitGroup
+	for i := range made {
+		all.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			n := &made[i]
+			n.Name, n.Storage = c.nodeName(first+i+1), storage
+			n.Peer, n.IPFS, errs[i] = makeNode(ctx, filepath.Join(dir, n.Name), &c.Binaries)
+		})
 	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("make the nodes: %w", err)
+	}
+	if first == 0 && len(made) > 0 {
+		made[0].Ports = c.Ports
+		if c.Ports == (Ports{}) && !s.Place.loopback() {
+			made[0].Ports = realPorts()
+		}
+	}
+	s.Nodes = append(s.Nodes, made...)
 	return nil
 }
 
@@ -127,38 +151,44 @@ func nodeIDs(dir string) (peer, ipfs string, err error) {
 
 // settle writes the settings of all nodes.
 func (f *Fleet) settle() error {
-	s := f.state
-	cert, key := "", ""
-	if s.TLS {
-		var err error
-		if cert, key, err = certificate(f.dir, apiHosts(&s.Place)); err != nil {
+	for i, n := range f.state.Nodes {
+		kubo, peer, err := f.settings(i)
+		if err != nil {
 			return err
 		}
-	}
-	for i := range s.Nodes {
-		n := &s.Nodes[i]
-		dir, socket := filepath.Join(f.dir, n.Name), f.socketOf(n.Name)
-		kubo := &kuboSettings{
-			socket: socket, storage: n.Storage,
-			listen: tcp(s.Place.Listen, n.Ports.Swarm), announce: tcp(s.Place.Announce, n.Ports.Swarm),
-		}
-		peer := &peerSettings{
-			name: n.Name, cluster: s.Cluster, secret: f.credentials.Secret, credentials: f.credentials,
-			listen: tcp(s.Place.Listen, n.Ports.Cluster), announce: tcp(s.Place.Announce, n.Ports.Cluster),
-			api: tcp(s.Place.APIListen, n.Ports.API), socket: socket, cert: cert, key: key,
-			group: s.Group, timing: &s.Timing, trusted: s.trusted(),
-		}
-		s.others(n.Name, func(id string, cluster []string, ipfs kuboPeer) {
-			for _, a := range cluster {
-				peer.peers = append(peer.peers, a+"/p2p/"+id)
-			}
-			kubo.peers = append(kubo.peers, ipfs)
-		})
+		dir := filepath.Join(f.dir, n.Name)
 		if err := errors.Join(settleRepo(dir, kubo), settlePeer(dir, peer)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// settings are those of one node.
+func (f *Fleet) settings(i int) (*kuboSettings, *peerSettings, error) {
+	s, n := f.state, &f.state.Nodes[i]
+	socket := f.socketOf(n.Name)
+	kubo := &kuboSettings{
+		socket: socket, storage: n.Storage,
+		listen: tcp(s.Place.Listen, n.Ports.Swarm), announce: tcp(s.Place.Announce, n.Ports.Swarm),
+	}
+	peer := &peerSettings{
+		name: n.Name, cluster: s.Cluster, secret: f.credentials.Secret, credentials: f.credentials,
+		listen: tcp(s.Place.Listen, n.Ports.Cluster), announce: tcp(s.Place.Announce, n.Ports.Cluster),
+		api: tcp(s.Place.APIListen, n.Ports.API), socket: socket,
+		group: s.Group, timing: &s.Timing, trusted: s.trusted(),
+	}
+	s.others(n.Name, func(id string, cluster []string, ipfs kuboPeer) {
+		for _, a := range cluster {
+			peer.peers = append(peer.peers, a+"/p2p/"+id)
+		}
+		kubo.peers = append(kubo.peers, ipfs)
+	})
+	var err error
+	if s.TLS {
+		peer.cert, peer.key, err = certificate(f.dir, apiHosts(&s.Place))
+	}
+	return kubo, peer, err
 }
 
 // trusted are the peers whose changes of the pin set count.

@@ -137,7 +137,7 @@ func (n *Node) Wipe(ctx context.Context) error {
 // WipeState loses what the cluster peer knows of the pin set; it learns it again from the
 // others.
 func (n *Node) WipeState(ctx context.Context) error {
-	return n.without(ctx, n.service, filepath.Join(n.dir, clusterDir, "pebble"), n.answers)
+	return n.without(ctx, n.service, filepath.Join(n.dir, clusterDir, statePath), n.answers)
 }
 
 func (n *Node) without(ctx context.Context, c *child, path string, answers func(context.Context) error) error {

@@ -8,10 +8,15 @@ import (
 
 const clusterDir = "cluster"
 
+// statePath is where a cluster peer keeps the pin set, within its directory. LevelDB syncs
+// every write. Pebble, the service's default, keeps the last ones in the process, and the
+// service never asks it to write them: a kill loses pins that were acknowledged.
+const statePath = "leveldb"
+
 // makePeer makes a cluster peer's identity and settings.
 func makePeer(ctx context.Context, service, dir string) error {
 	return run(ctx, dir, service, "--config", filepath.Join(dir, clusterDir),
-		"init", "--consensus", "crdt", "--datastore", "pebble")
+		"init", "--consensus", "crdt", "--datastore", statePath)
 }
 
 // peerSettings are the settings of one cluster peer.
@@ -92,8 +97,5 @@ func settlePeer(dir string, p *peerSettings) error {
 			"disk": map[string]any{"metric_ttl": ttl, "metric_type": "freespace"},
 			"tags": map[string]any{"metric_ttl": ttl, "tags": map[string]any{"group": p.group}},
 		}
-		// A pin set of 100,000 is some tens of MB: the default of 1 GiB is for more.
-		store := c.at("datastore", "pebble", "pebble_options")
-		store["cache_size_bytes"], store["mem_table_size"] = 32<<20, 8<<20
 	})
 }

@@ -34,7 +34,7 @@ type state struct {
 	Group    string        `json:"group"`
 	Timing   Timing        `json:"timing"`
 	Nodes    []nodeState   `json:"nodes"`
-	Remote   []remotePeer  `json:"remote,omitempty"`
+	Remote   []RemotePeer  `json:"remote,omitempty"`
 	Running  *runningState `json:"running,omitempty"`
 }
 
@@ -46,10 +46,11 @@ type nodeState struct {
 	Storage uint64 `json:"storage"`
 }
 
-// remotePeer is a node elsewhere that ours were told of.
-type remotePeer struct {
+// RemotePeer is a node elsewhere that ours are told of. Addresses are multiaddresses
+// without the id.
+type RemotePeer struct {
 	Peer      string   `json:"peer"`
-	Cluster   []string `json:"cluster"` // multiaddresses, without ids
+	Cluster   []string `json:"cluster"`
 	IPFS      string   `json:"ipfs"`
 	IPFSAddrs []string `json:"ipfs_addrs"`
 }

@@ -162,7 +162,7 @@ func Up(t testing.TB, c fleet.Config) *fleet.Fleet {
 		c.Dir = t.TempDir()
 	}
 	if c.Log == nil {
-		c.Log = slog.New(slog.NewTextHandler(testLog{t}, nil))
+		c.Log = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	f, err := fleet.Up(t.Context(), c)
 	if err != nil {
