@@ -196,9 +196,9 @@ func (c *Client) peers(ctx context.Context) (all []wirePeer, err error) {
 	return all, err
 }
 
-// status asks the allocated peers of each CID. It calls fn for the CIDs of which there
-// are answers.
-func (c *Client) status(ctx context.Context, cids []string, fn func(*wireStatus)) error {
+// status asks the allocated peers of each CID. It calls begin, and then fn for the CIDs
+// of which there are answers.
+func (c *Client) status(ctx context.Context, cids []string, begin func(), fn func(*wireStatus)) error {
 	if len(cids) == 0 {
 		return nil
 	}
@@ -206,7 +206,10 @@ func (c *Client) status(ctx context.Context, cids []string, fn func(*wireStatus)
 	return c.call(ctx, &request{
 		method: http.MethodGet, path: "/pins", query: "local=false&filter=&cids=" + strings.Join(cids, ","),
 		fanout: true, stream: true, timeout: fanoutTime,
-		begin: func() { n = 0 },
+		begin: func() {
+			n = 0
+			begin()
+		},
 		read: func(d *json.Decoder) error {
 			var s wireStatus
 			if err := d.Decode(&s); err != nil {

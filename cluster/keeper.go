@@ -2,16 +2,34 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
+	"time"
 )
 
 // Keeper keeps what is wanted pinned. Its methods may be called at once from many
 // goroutines; all but Run and Wait return at once.
+//
+// One goroutine, that of Run, owns the work: it starts each call and enters each answer.
+// What it knows is in the book, guarded by mu, which is never held during a call.
 type Keeper struct {
 	client *Client
 	cfg    KeeperConfig
+	wake   chan struct{} // there may be something to do
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	book    *book
+	changed chan struct{} // closed when what is shown changes
+	shown   uint64        // the book's version then
+	errors  map[lane]failure
+	dirty   bool // the state file is behind
+}
+
+// failure is since when calls of a lane have failed, and why.
+type failure struct {
+	err   error
+	since time.Time
 }
 
 // NewKeeper returns a Keeper that does nothing before Run.
@@ -20,42 +38,177 @@ func NewKeeper(c *Client, p Policy, cfg KeeperConfig) (*Keeper, error) {
 		return nil, err
 	}
 	cfg.settle()
-	return &Keeper{client: c, cfg: cfg}, nil
+	k := &Keeper{
+		client: c, cfg: cfg, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		errors: make(map[lane]failure),
+	}
+	k.book = newBook(p, &k.cfg)
+	if err := k.load(); err != nil {
+		k.cfg.Log.Warn("what was known of pins before", "err", err) // the cluster knows the rest
+	}
+	return k, nil
 }
-
-// Run does the work until ctx ends. It is called once, and returns ctx's error.
-func (k *Keeper) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 // Want replaces the set of what is wanted. Pins of ours that are not in it are unpinned
 // once the newest is held: call it only when the set is complete.
-func (k *Keeper) Want(wants []Want) {}
+func (k *Keeper) Want(wants []Want) {
+	k.change(func(b *book, now time.Time) { b.want(wants, now) })
+}
 
-// Wait returns when n allocated peers report a wanted CID as pinned. While somebody
-// waits for it, it is pinned without a pause and asked for often.
-func (k *Keeper) Wait(ctx context.Context, cid string, n int) error { return ErrNotWanted }
+// change enters something and lets Run look what follows from it.
+func (k *Keeper) change(fn func(*book, time.Time)) {
+	k.mu.Lock()
+	fn(k.book, k.cfg.Now())
+	k.dirty = true
+	k.show()
+	k.mu.Unlock()
+	k.hurry()
+}
+
+func (k *Keeper) hurry() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// show tells those who watch that something changed. It is called with mu held.
+func (k *Keeper) show() {
+	if k.book.version != k.shown {
+		k.shown = k.book.version
+		close(k.changed)
+		k.changed = make(chan struct{})
+	}
+}
 
 // Changed is closed when anything changes that Pins, Summary or Peers would show.
-func (k *Keeper) Changed() <-chan struct{} { return nil }
+func (k *Keeper) Changed() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.changed
+}
 
-// Pins are all that is wanted, and what of ours is pinned still: the newest first.
-func (k *Keeper) Pins() []Pin { return nil }
+// Wait returns when n allocated peers report a wanted CID as pinned. While somebody
+// waits for it, it is pinned without a pause and asked for often. When ctx ends, the
+// error says what is short.
+func (k *Keeper) Wait(ctx context.Context, cid string, n int) error {
+	if most := k.book.policy.Max; most > 0 && n > most {
+		return fmt.Errorf("%w: %d copies are waited for, and there will be %d", ErrConfig, n, most)
+	}
+	k.mu.Lock()
+	e := k.book.pins[cid]
+	if e == nil {
+		k.mu.Unlock()
+		return fmt.Errorf("%w: %s", ErrNotWanted, cid)
+	}
+	k.waits(e, 1)
+	k.mu.Unlock()
+	k.hurry()
+	defer func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.waits(e, -1)
+	}()
+	for {
+		k.mu.Lock()
+		changed, have, why := k.changed, k.fresh(e), e.reason
+		gone := e.want == nil && !e.in
+		if why == "" {
+			why = string(e.state)
+		}
+		if k.book.away != "" {
+			why = k.book.away
+		}
+		k.mu.Unlock()
+		switch {
+		case have >= n:
+			return nil
+		case gone:
+			return fmt.Errorf("%w: %s", ErrNotWanted, cid)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %d of %d of %s: %s: %w", ErrShort, have, n, cid, why, ctx.Err())
+		}
+	}
+}
 
-// Pin is one of Pins.
-func (k *Keeper) Pin(cid string) (Pin, bool) { return Pin{}, false }
+func (k *Keeper) waits(e *entry, n int) {
+	e.waiting += n
+	k.book.sorted = nil
+	k.book.sweepOut()
+}
 
-// Summary is the newest pin and the cluster at a glance.
-func (k *Keeper) Summary() Summary { return Summary{} }
-
-// Peers are the members of the cluster, and who was one, by name.
-func (k *Keeper) Peers() []Peer { return nil }
+// fresh is how many copies were reported not long ago.
+func (k *Keeper) fresh(e *entry) int {
+	if k.book.away != "" || k.cfg.Now().Sub(e.asked) > 3*k.cfg.WatchEvery {
+		return 0
+	}
+	return k.book.copies(e)
+}
 
 // Retry tries at once what failed or waits for another try.
-func (k *Keeper) Retry(cid string) error { return ErrNotWanted }
+func (k *Keeper) Retry(cid string) error {
+	err := fmt.Errorf("%w: %s", ErrNotWanted, cid)
+	k.change(func(b *book, now time.Time) {
+		e := b.pins[cid]
+		if e == nil || e.want == nil {
+			return
+		}
+		err = nil
+		b.pause, e.again, e.mend, e.shift, e.words = pause{}, pause{}, pause{}, pause{}, pause{}
+		e.progress, e.nextAsk, e.askEvery = now, now, b.cfg.MoveEvery
+		b.judge(e, now)
+	})
+	return err
+}
 
 // Unpin gives up a pin of ours. If it is wanted it stays given up, also after a restart,
 // until it has once not been wanted.
-func (k *Keeper) Unpin(cid string) error { return ErrNotFound }
+func (k *Keeper) Unpin(cid string) error {
+	err := fmt.Errorf("%w: %s", ErrNotFound, cid)
+	k.change(func(b *book, now time.Time) {
+		e := b.pins[cid]
+		switch {
+		case e == nil || e.in && !e.ours:
+			return
+		case cid == b.newest:
+			err = ErrNewest
+			return
+		}
+		err = nil
+		b.released[cid] = true
+		e.want, e.again, b.sorted = nil, pause{}, nil
+		b.version++
+		b.sweepOut()
+	})
+	return err
+}
 
-// InFlight are the CIDs that peers are copying, also such that are not wanted any more:
-// their blocks must stay with us.
-func (k *Keeper) InFlight() []string { return nil }
+// Run does the work until ctx ends. It is called once, and returns ctx's error.
+func (k *Keeper) Run(ctx context.Context) error {
+	r := &runner{k: k, answers: make(chan func()), next: make(map[lane]time.Time), busy: make(map[lane]bool)}
+	r.ctx = ctx
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	saved := k.cfg.Now()
+	for {
+		timer.Reset(r.start())
+		select {
+		case <-ctx.Done():
+			r.wait()
+			return errors.Join(ctx.Err(), k.save())
+		case <-k.wake:
+		case <-timer.C:
+		case enter := <-r.answers:
+			enter()
+		}
+		if now := k.cfg.Now(); now.Sub(saved) > saveEvery {
+			saved = now
+			if err := k.save(); err != nil {
+				k.cfg.Log.Warn("what is known of pins", "err", err)
+			}
+		}
+	}
+}

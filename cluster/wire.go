@@ -1,8 +1,8 @@
 package cluster
 
 import (
-	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ipfs-cluster/ipfs-cluster/api"
@@ -18,7 +18,6 @@ type wireVersion struct {
 type wirePin struct {
 	CID         string            `json:"cid"`
 	Name        string            `json:"name"`
-	Type        json.RawMessage   `json:"type"` // a name, in some versions a number
 	Allocations []string          `json:"allocations"`
 	Min         int               `json:"replication_factor_min"`
 	Max         int               `json:"replication_factor_max"`
@@ -97,6 +96,17 @@ type wireGraph struct {
 // The statuses that peers report, as IPFS Cluster writes them.
 type status = api.TrackerStatus
 
+const (
+	statusPinned               = api.TrackerStatusPinned
+	statusPinning              = api.TrackerStatusPinning
+	statusPinQueued            = api.TrackerStatusPinQueued
+	statusPinError             = api.TrackerStatusPinError
+	statusUnpinned             = api.TrackerStatusUnpinned
+	statusUnexpectedlyUnpinned = api.TrackerStatusUnexpectedlyUnpinned
+	statusClusterError         = api.TrackerStatusClusterError
+	statusRemote               = api.TrackerStatusRemote
+)
+
 func statusFrom(s string) status { return api.TrackerStatusFromString(s) }
 
 // options is what a pin is asked for with.
@@ -133,6 +143,9 @@ func (o *options) query() (string, error) {
 		po.PinUpdate = from
 	}
 	for _, s := range o.origins {
+		if !strings.Contains(s, "/p2p/") {
+			continue
+		}
 		if m, err := api.NewMultiaddr(s); err == nil && len(po.Origins) < maxOrigins {
 			po.Origins = append(po.Origins, m)
 		}

@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+)
+
+// waitEvery is how often a pin is asked for that somebody waits for.
+const waitEvery = 250 * time.Millisecond
+
+// watch returns what to ask peers for without delay: the newest pin, and those that
+// somebody waits for.
+func (b *book) watch(now time.Time) []string {
+	var due []*entry
+	for _, e := range b.watched() {
+		every := b.cfg.WatchEvery
+		switch {
+		case e.waiting > 0:
+			every = min(b.cfg.MoveEvery, waitEvery)
+		case !e.nextAsk.IsZero():
+			every = min(every, e.askEvery)
+		}
+		if now.Sub(e.askedFor) >= every || !e.nextAsk.IsZero() && !now.Before(e.nextAsk) {
+			due = append(due, e)
+		}
+	}
+	return b.asking(due, now)
+}
+
+// watched are the pins that watch is about.
+func (b *book) watched() []*entry {
+	var all []*entry
+	for _, e := range b.order() { // those that are waited for stand in front
+		if e.cid != b.newest && e.waiting == 0 {
+			break
+		}
+		if e.in {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// sweep returns what to ask peers for besides: what is not settled, when its time has
+// come; else, if there is time, those that were not asked for the longest.
+func (b *book) sweep(now time.Time, rotate bool) []string {
+	var due, rest []*entry
+	for _, e := range b.pins {
+		switch {
+		case !e.in || e.cid == b.newest || e.waiting > 0:
+		case !e.nextAsk.IsZero() && !now.Before(e.nextAsk):
+			due = append(due, e)
+		case e.nextAsk.IsZero() && rotate:
+			rest = append(rest, e)
+		}
+	}
+	slices.SortFunc(due, func(x, y *entry) int { return x.nextAsk.Compare(y.nextAsk) })
+	slices.SortFunc(rest, func(x, y *entry) int { return x.asked.Compare(y.asked) })
+	return b.asking(append(due, rest...), now)
+}
+
+// asking takes as many pins as one call can be about.
+func (b *book) asking(due []*entry, now time.Time) []string {
+	due = due[:min(len(due), maxBatch)]
+	cids := make([]string, 0, len(due))
+	for _, e := range due {
+		e.askedFor = now
+		if !e.nextAsk.IsZero() {
+			e.nextAsk = now.Add(max(e.askEvery, b.cfg.MoveEvery)) // should there be no answer
+		}
+		cids = append(cids, e.cid)
+	}
+	return cids
+}
