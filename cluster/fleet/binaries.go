@@ -14,6 +14,8 @@ const (
 	ipfsName    = "ipfs"
 	serviceName = "ipfs-cluster-service"
 	ctlName     = "ipfs-cluster-ctl"
+
+	minKubo = 43 // 0.43: what the settings are for
 )
 
 // Binaries are the programs that a node runs.
@@ -23,13 +25,14 @@ type Binaries struct {
 	ClusterCtl     string // for people; may be empty
 }
 
-// FindBinaries looks for the programs in dirs, then beside this program and in the
-// lib/ipfscloud next to its directory, then in PATH.
+// FindBinaries looks for the programs in dirs, then in the lib/ipfscloud next to this
+// program's directory, beside it, and in PATH. One that does not fit is passed over: the
+// user may have an ipfs of his own.
 func FindBinaries(dirs ...string) (Binaries, error) {
 	if self, err := os.Executable(); err == nil {
 		if self, err = filepath.EvalSymlinks(self); err == nil {
 			bin := filepath.Dir(self)
-			dirs = append(dirs, bin, filepath.Join(bin, "..", "lib", "ipfscloud"))
+			dirs = append(dirs, filepath.Join(bin, "..", "lib", "ipfscloud"), bin)
 		}
 	}
 	var b Binaries
@@ -82,6 +85,7 @@ func (b *Binaries) check() error {
 	return fitService(b.ClusterService)
 }
 
+// fitIPFS wants a Kubo that says which version it is.
 func fitIPFS(path string) error {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
@@ -89,6 +93,11 @@ func fitIPFS(path string) error {
 	}
 	if info.Path != "github.com/ipfs/kubo/cmd/ipfs" {
 		return fmt.Errorf("%w: %s is not Kubo but %s", ErrBinaries, path, info.Path)
+	}
+	var major, minor int
+	if n, _ := fmt.Sscanf(info.Main.Version, "v%d.%d.", &major, &minor); n != 2 || major == 0 && minor < minKubo {
+		return fmt.Errorf("%w: %s is Kubo %s, not 0.%d or later as built by `make egress`",
+			ErrBinaries, path, info.Main.Version, minKubo)
 	}
 	return nil
 }

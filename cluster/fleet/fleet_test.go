@@ -57,6 +57,8 @@ func TestFaults(t *testing.T) {
 				t.Errorf("the status tells of no restart: %+v", s)
 			}
 		}
+		must(t, n.Kill(t.Context()))
+		within(t, 30*time.Second, "restarted once more", func() error { return isUp(t, f, n, 3) })
 	})
 
 	t.Run("wipe", func(t *testing.T) {
@@ -111,6 +113,12 @@ func TestFaults(t *testing.T) {
 			}
 			return err
 		})
+		within(t, time.Minute, "dropped where it is no longer wanted", func() error {
+			if hasPin(t.Context(), lost, cid) {
+				return errNotYet
+			}
+			return nil
+		})
 	})
 
 	t.Run("what nobody has", func(t *testing.T) {
@@ -155,7 +163,7 @@ func stopsClean(t *testing.T, f *fleet.Fleet) {
 
 // TestAgain starts a fleet that was stopped, with a port taken in between, and lets it grow.
 func TestAgain(t *testing.T) {
-	f := fleettest.Up(t, fleet.Config{Peers: 2})
+	f := fleettest.Up(t, fleet.Config{Dir: filepath.Join(t.TempDir(), "a space, ünd more"), Peers: 2})
 	before, a := f.Info(), newAPI(t, f.Info())
 	cid := add(t, f.Nodes()[0])
 	a.pin(t, f.Nodes()[0], cid, 2)
@@ -224,4 +232,34 @@ func private(t *testing.T, dir string) {
 		}
 		return nil
 	}))
+}
+
+// TestBroken starts a node whose cluster peer cannot start: that is said, soon, and
+// nothing is left.
+func TestBroken(t *testing.T) {
+	f := fleettest.Up(t, fleet.Config{Peers: 1})
+	identity := filepath.Join(f.Nodes()[0].Dir(), "cluster", "identity.json")
+	must(t, f.Stop(t.Context()))
+	good, err := os.ReadFile(identity)
+	must(t, err)
+	must(t, os.WriteFile(identity, []byte(`{"id": "none"}`), 0o600))
+	c := fleet.Config{Dir: f.Dir(), Binaries: fleettest.Binaries(t)}
+	begun := time.Now()
+	_, err = fleet.Up(t.Context(), c)
+	if !errors.Is(err, fleet.ErrStart) || time.Since(begun) > 30*time.Second {
+		t.Errorf("a broken node, after %v: %v", time.Since(begun), err)
+	}
+	if left := leftovers(t, f.Dir()); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	must(t, os.WriteFile(identity, good, 0o600))
+	f = fleettest.Up(t, c)
+	must(t, isUp(t, f, f.Nodes()[0], 1))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	must(t, f.Run(ctx)) // which stops it
+	if i, err := fleet.Load(f.Dir()); err != nil || i.Running {
+		t.Errorf("after the end of Run: %+v, %v", i, err)
+	}
 }

@@ -107,12 +107,15 @@ type pinStatus struct {
 	} `json:"peer_map"`
 }
 
-// pin asks a node's API for n copies of a DAG.
+// pin asks a node's API for n copies of a DAG. It is refused as long as the free space of
+// that many peers is not known, which of one that has just come back it may not be.
 func (a *api) pin(t testing.TB, n *fleet.Node, cid string, copies int) pin {
 	t.Helper()
 	var p pin
-	must(t, a.call(http.MethodPost, fmt.Sprintf("%s/pins/%s?replication-min=%d&replication-max=%d&name=test",
-		n.API(), cid, copies, copies), &p))
+	within(t, 30*time.Second, "accepted", func() error {
+		return a.call(http.MethodPost, fmt.Sprintf("%s/pins/%s?replication-min=%d&replication-max=%d&name=test",
+			n.API(), cid, copies, copies), &p)
+	})
 	return p
 }
 

@@ -48,7 +48,7 @@ func (n *Node) kuboCommand(program string, out *logFile) func() (*exec.Cmd, erro
 		if err := os.Remove(n.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		return n.command(program, out, "daemon", "--enable-gc"), nil
+		return n.command(program, out, "daemon", "--enable-gc", "--migrate"), nil
 	}
 }
 

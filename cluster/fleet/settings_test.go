@@ -127,13 +127,14 @@ func TestCertificate(t *testing.T) {
 	if i, err := os.Stat(key); err != nil || i.Mode().Perm() != 0o600 {
 		t.Errorf("key: %v, %v", i, err)
 	}
-	for hosts, same := range map[string]bool{"127.0.0.1": true, "a.example": false} {
-		_, _, err = certificate(dir, []string{hosts})
+	for _, host := range []string{"127.0.0.1", "a.example"} {
+		same := host == "127.0.0.1" // which the first one names too
+		_, _, err = certificate(dir, []string{host})
 		must(t, err)
 		now, err := os.ReadFile(cert)
 		must(t, err)
 		if bytes.Equal(first, now) != same {
-			t.Errorf("%s: the same certificate: %v", hosts, !same)
+			t.Errorf("%s: the same certificate: %v", host, !same)
 		}
 		first = now
 	}
@@ -184,5 +185,31 @@ func TestAddresses(t *testing.T) {
 		if err := checkName(name); (err == nil) != ok {
 			t.Errorf("the name %q: %v", name, err)
 		}
+	}
+}
+
+// TestRealNode has the settings of a machine of its own, which a test must not listen on.
+func TestRealNode(t *testing.T) {
+	s := newState(defaultCluster)
+	must(t, s.apply(&Config{Peers: 1, Listen: "0.0.0.0", Announce: "a.example", APIListen: "0.0.0.0", Group: "attic"}))
+	if s.Place.loopback() || s.Timing != Wide() || !s.TLS || s.Group != "attic" {
+		t.Errorf("%+v", s)
+	}
+	s.Nodes = []nodeState{{Name: "n", Peer: "p", IPFS: "i", Ports: realPorts()}}
+	i := s.info("/x", &credentials{})
+	if e := i.Endpoints[0]; e.URL != "https://127.0.0.1:9094" || e.IPFSAddrs[0] != "/dns/a.example/tcp/4001/p2p/i" ||
+		e.ClusterAddrs[0] != "/dns/a.example/tcp/9096/p2p/p" || i.CAFile == "" {
+		t.Errorf("%+v", i)
+	}
+	if s.token(&credentials{}).Local() {
+		t.Error("a token with a public name is local")
+	}
+	// What is not said stays as it is.
+	must(t, s.apply(&Config{}))
+	if s.Place.Announce != "a.example" || s.Timing != Wide() {
+		t.Errorf("%+v", s)
+	}
+	if err := s.apply(&Config{Peers: 1, Listen: "127.0.0.1"}); err != nil || !s.Place.loopback() || s.Place.Announce != "127.0.0.1" {
+		t.Errorf("moved to loopback: %+v, %v", s.Place, err)
 	}
 }
