@@ -29,10 +29,6 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, _ session) {
 		return
 	}
 	rc := http.NewResponseController(w)
-	// The request has been read; its deadline would end the stream.
-	if err := rc.SetReadDeadline(time.Time{}); err != nil {
-		s.config.Log.Debug("horizon: events", "error", err)
-	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	q := queryOf(r.URL.Query())
 	changed, end := s.watcher.view()
