@@ -136,7 +136,8 @@ func TestChromiumLooks(t *testing.T) {
 			b.says("#sentence", day.sentence)
 			b.fits()
 			b.readable()
-			b.shoot(fmt.Sprintf("%s-%s", day.name, look.name), true)
+			b.shoot(fmt.Sprintf("%s-%s", day.name, look.name), false)
+			b.shoot(fmt.Sprintf("%s-%s-whole", day.name, look.name), true)
 		}
 	}
 }

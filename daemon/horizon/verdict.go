@@ -261,9 +261,9 @@ func downPeers(s State) string {
 	case n > 3:
 		return fmt.Sprintf(" %d peers are down.", n)
 	case n == 1:
-		return " " + names[0] + " is down."
+		return " The peer " + names[0] + " is down."
 	default:
-		return " " + strings.Join(names[:n-1], ", ") + " and " + names[n-1] + " are down."
+		return " The peers " + strings.Join(names[:n-1], ", ") + " and " + names[n-1] + " are down."
 	}
 }
 
