@@ -90,6 +90,22 @@ func (c *Client) Sync(ctx context.Context, durability string) error {
 	return c.call(ctx, "POST", "/sync?durability="+url.QueryEscape(durability), &struct{}{})
 }
 
+// Pins lists what Egress keeps of the drive, or is to keep.
+func (c *Client) Pins(ctx context.Context) (p []Pin, err error) {
+	err = c.call(ctx, "GET", "/pins", &p)
+	return p, err
+}
+
+// RetryPin tries at once what failed.
+func (c *Client) RetryPin(ctx context.Context, cid string) error {
+	return c.call(ctx, "POST", "/pins/retry?cid="+url.QueryEscape(cid), &struct{}{})
+}
+
+// Unpin gives up the copies of an older commit.
+func (c *Client) Unpin(ctx context.Context, cid string) error {
+	return c.call(ctx, "POST", "/pins/unpin?cid="+url.QueryEscape(cid), &struct{}{})
+}
+
 // Info describes a path of the drive, relative to its top.
 func (c *Client) Info(ctx context.Context, path string) (i PathInfo, err error) {
 	err = c.call(ctx, "GET", "/info?path="+url.QueryEscape(path), &i)

@@ -69,13 +69,18 @@ func LoadConfig(path string) (Config, error) {
 	return c, c.check(path)
 }
 
+func knownDurability(s string) bool {
+	_, err := fs.ParseDurability(s)
+	return err == nil
+}
+
 func (c *Config) check(path string) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrConfig, path, fmt.Sprintf(format, a...))
 	}
 	switch {
-	case c.Durability != string(fs.DurabilityLocal) && c.Durability != string(fs.DurabilityIPFS):
-		return bad("durability is %q, but must be local or ipfs", c.Durability)
+	case !knownDurability(c.Durability):
+		return bad("durability is %q, but must be local, ipfs or egress:N", c.Durability)
 	case c.IPFSAuthFile != "" && !filepath.IsAbs(c.IPFSAuthFile):
 		return bad("ipfs_auth_file is %q, but must be an absolute path", c.IPFSAuthFile)
 	case c.MemoryMiB < 32:

@@ -24,7 +24,7 @@ var kinds = []struct {
 	name string
 	err  error
 }{
-	{"no_session", auth.ErrNoSession}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
+	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
 	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"invalid", fs.ErrInvalid},
 }
@@ -61,17 +61,35 @@ func (s *Service) control() (*control, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Status(), nil) })
 	mux.HandleFunc("POST /sync", func(w http.ResponseWriter, r *http.Request) {
-		d := fs.Durability(r.FormValue("durability"))
-		if d == "" {
-			d = fs.DurabilityIPFS
+		d, err := fs.DurabilityIPFS, error(nil)
+		if v := r.FormValue("durability"); v != "" {
+			d, err = fs.ParseDurability(v)
 		}
-		reply(w, struct{}{}, s.tree.Sync(r.Context(), d))
+		if err == nil {
+			err = s.tree.Sync(r.Context(), d)
+		}
+		reply(w, struct{}{}, err)
 	})
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, r *http.Request) {
 		i, err := s.tree.Info(r.Context(), r.FormValue("path"))
 		reply(w, pathInfo(i), err)
 	})
+	mux.HandleFunc("GET /pins", func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.listPins()
+		reply(w, p, err)
+	})
+	mux.HandleFunc("POST /pins/retry", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.retryPin(r.FormValue("cid")))
+	})
+	mux.HandleFunc("POST /pins/unpin", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.unpin(r.FormValue("cid")))
+	})
 	mux.HandleFunc("GET /profile", profile)
+	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {
+		l, err := s.pageLogin()
+		reply(w, l, err)
+	})
 	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.Stop(r.Context(), r.FormValue("flush") == "true"))
 	})

@@ -29,5 +29,11 @@ var (
 	ErrMountpointBusy     = fuse.ErrMountpointBusy
 )
 
+// ParseDurability reads "local", "ipfs" or "egress:N".
+func ParseDurability(s string) error {
+	_, err := fs.ParseDurability(s)
+	return err
+}
+
 // Identity is who a drive belongs to: a session of the package auth.
 type Identity = fs.Identity

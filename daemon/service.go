@@ -21,6 +21,7 @@ type Params struct {
 	Identity fs.Identity
 	// Mountpoint is an absolute path.
 	Mountpoint string
+	Version    string // of this program
 	Options    string // as mount(8) has them, after those of the configuration
 	// Ready is called once the drive is mounted. The Service answers until Run returns
 	// and, with what it knew last, after.
@@ -42,6 +43,14 @@ type Service struct {
 	store   fs.Store
 	tree    *fs.Tree
 	server  *fuse.Server
+
+	since    time.Time
+	meter    *meter
+	failures *failureList
+	page     *page
+	egress   *egress        // nil: nothing keeps copies elsewhere
+	restored *fs.Found      // what was found in Egress, on a machine that had nothing
+	horizon  *horizonServer // nil: it is turned off, or its port is taken
 
 	stop  chan stopRequest
 	ended chan struct{} // closed when everything is given back
@@ -68,12 +77,14 @@ func Run(ctx context.Context, p Params) error {
 		s.tree.Abort()
 		return errors.Join(err, s.release())
 	}
+	s.horizon = s.startHorizon()
 	if p.Ready != nil {
 		p.Ready(s)
 	}
 	s.notify(sd.SdNotifyReady)
 	endWatchdog, endRestrain := s.watchdog(), s.restrain()
 	asker, err := s.wait(e)
+	s.horizon.stop()
 	endRestrain()
 	endWatchdog()
 	// The socket goes while the lock is ours, the answer when everything is given back:
@@ -90,7 +101,10 @@ func Run(ctx context.Context, p Params) error {
 // start opens everything in order; what was opened is closed again if a later part fails.
 func start(ctx context.Context, p Params) (_ *Service, err error) {
 	limitMemory(p.Config)
-	s := &Service{p: p, stop: make(chan stopRequest), ended: make(chan struct{})}
+	f := newFailures(p.Log.Handler())
+	p.Log = slog.New(f)
+	s := &Service{p: p, stop: make(chan stopRequest), ended: make(chan struct{}), since: time.Now(), failures: f.kept}
+	s.page = &page{s: s}
 	for _, list := range []string{p.Config.MountOptions, p.Options} {
 		if err := fuse.ParseOptions(list, &s.options); err != nil {
 			return nil, err
@@ -113,7 +127,11 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 	if s.session, err = claimSession(ctx, p.Identity, "mount "+p.Mountpoint, p.Log); err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(ctx, p.Home, p.Config, p.Log); err != nil {
+	network, err := s.network()
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = openStore(ctx, p.Home, p.Config, network, p.Log); err != nil {
 		return nil, err
 	}
 	if s.tree, err = s.openTree(ctx); err != nil {
@@ -123,7 +141,11 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 	o.Log, o.ReadOnly = p.Log, o.ReadOnly || s.tree.Status().ReadOnly
 	// The store gives up first, and says why.
 	o.Deadline = p.Config.Deadline.Duration + 10*time.Second
-	if s.server, err = fuse.Mount(ctx, s.tree, p.Mountpoint, o); err != nil {
+	if s.egress != nil {
+		s.egress.start(s.tree.Status().Commit)
+	}
+	s.meter = newMeter(s.tree)
+	if s.server, err = fuse.Mount(ctx, s.meter, p.Mountpoint, o); err != nil {
 		s.tree.Abort()
 		return nil, err
 	}
@@ -133,6 +155,7 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 // release gives back what outlives the mount and the tree, the lock last.
 func (s *Service) release() error {
 	var err error
+	s.egress.stop()
 	if s.store != nil {
 		err = s.store.Close()
 	}

@@ -23,6 +23,8 @@ type Status struct {
 	PhrasePending bool     `json:"phrase_pending"`
 	Alerts        []string `json:"alerts"`
 	LastError     string   `json:"last_error,omitempty"` // of the newest attempt to commit
+	// Egress keeps copies; nil if nothing does.
+	Egress *EgressStatus `json:"egress,omitempty"`
 }
 
 // Pending is what is not committed yet: it lies in the journal.
@@ -53,6 +55,9 @@ func (s *Service) Status() Status {
 	if id, err := auth.Inspect(s.p.Home.Keystore); err == nil {
 		out.PhrasePending = id.PhrasePending
 	}
+	if s.egress != nil {
+		out.Egress = s.egress.status()
+	}
 	if a := s.session.alert(); a != "" {
 		out.Alerts = append(out.Alerts, a)
 	}
@@ -74,7 +79,7 @@ type PathInfo struct {
 	Inode  uint64   `json:"inode"`
 	Mode   uint32   `json:"mode"`
 	Size   uint64   `json:"size"`
-	State  string   `json:"state"` // "committed" or "journal"
+	State  string   `json:"state"` // "journal", "committed", or "held:2/3" by two of three machines
 	Commit uint64   `json:"commit"`
 	Node   string   `json:"node,omitempty"` // CID of the node that stands for the path in IPFS
 	Blocks []string `json:"blocks"`         // CIDs of the sealed blobs of a file

@@ -12,10 +12,11 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
-// openStore opens the embedded node, or the user's own behind a cache.
-func openStore(ctx context.Context, h Home, c Config, log *slog.Logger) (fs.Store, error) {
+// openStore opens the embedded node, with a network or offline, or the user's own behind
+// a cache.
+func openStore(ctx context.Context, h Home, c Config, network *ipfs.Network, log *slog.Logger) (fs.Store, error) {
 	if c.IPFS == "" {
-		e, err := ipfs.OpenEmbedded(ctx, ipfs.EmbeddedConfig{RepoDir: h.IPFS, SocketPath: h.IPFSSocket(), Log: log})
+		e, err := ipfs.OpenEmbedded(ctx, ipfs.EmbeddedConfig{RepoDir: h.IPFS, SocketPath: h.IPFSSocket(), Network: network, Log: log})
 		if err != nil {
 			return nil, fmt.Errorf("embedded IPFS node: %w", err)
 		}

@@ -28,14 +28,15 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// openTree opens the vault of this home; on a new home, the one that the store holds for
-// this identity; and if there is none, a new one.
+// openTree opens the vault of this home; on a new home, the one that the store or Egress
+// holds for this identity; and if there is none, a new one.
 func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	h, c := s.p.Home, s.p.Config
 	cfg := fs.Config{
 		Store: s.store, Identity: s.p.Identity, ReadOnly: s.options.ReadOnly,
 		StateDir: h.State, JournalDir: h.Journal, Durability: fs.Durability(c.Durability),
 		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: s.p.Log,
+		Committed: s.committed,
 	}
 	vault, err := readVault(h.vaultFile())
 	if err != nil {
@@ -53,6 +54,12 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		}
 	}
 	cfg.Vault = vault
+	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.p.Log); err != nil {
+		return nil, err
+	}
+	if s.egress != nil {
+		cfg.Replicas = s.egress
+	}
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
 	return fs.Open(ctx, cfg)
@@ -62,6 +69,11 @@ func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) 
 	found, err := fs.Discover(ctx, s.store, s.p.Identity)
 	if err != nil {
 		return "", err
+	}
+	if len(found) == 0 {
+		if found, err = s.findInEgress(ctx); err != nil {
+			return "", err
+		}
 	}
 	switch len(found) {
 	case 0:

@@ -141,6 +141,9 @@ func Adopt(ctx context.Context, store Store, id Identity, name CommitName, commi
 	if err != nil {
 		return Found{}, err
 	}
+	if _, err := store.Get(ctx, l.head.Root.CID); err != nil { // it must lie in the store to be linked
+		return Found{}, fmt.Errorf("the vault's page: %w", err)
+	}
 	if err := store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID}); err != nil {
 		return Found{}, fmt.Errorf("linking commit %d: %w", name.Sequence, err)
 	}

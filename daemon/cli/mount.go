@@ -24,7 +24,7 @@ type driveFlags struct {
 func (d *driveFlags) flags(f *flag.FlagSet) {
 	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close")
 	f.StringVar(&d.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL` (http://…, https://… or the path of a socket)")
-	f.StringVar(&d.durability, "durability", "", "`LEVEL` that fsync waits for: local (a power cut) or ipfs (committed in the node)")
+	f.StringVar(&d.durability, "durability", "", "`LEVEL` that fsync waits for: local (a power cut), ipfs (committed in the node) or egress:N (on N other machines)")
 }
 
 // config reads the configuration and lets the flags overrule it.
@@ -41,12 +41,11 @@ func (d *driveFlags) config(e *env) (daemon.Config, error) {
 			}
 		}
 	}
-	switch d.durability {
-	case "":
-	case "local", "ipfs":
+	if d.durability != "" {
+		if err := daemon.ParseDurability(d.durability); err != nil {
+			return c, fmt.Errorf("%w: %w", errUsage, err)
+		}
 		c.Durability = d.durability
-	default:
-		return c, fmt.Errorf("%w: durability is local or ipfs, not %q", errUsage, d.durability)
 	}
 	return c, nil
 }
@@ -84,7 +83,10 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 		return c.background(ctx, e)
 	}
 	if c.ready < 0 {
-		return c.serve(ctx, e, func(s *daemon.Service) { fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint) })
+		return c.serve(ctx, e, func(s *daemon.Service) {
+			fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint)
+			restoredLine(e, s)
+		})
 	}
 	pipe, told := inherited(c.ready), false
 	if abandoned(pipe) {
@@ -123,7 +125,7 @@ func (c *mountCommand) serve(ctx context.Context, e *env, ready func(*daemon.Ser
 	signals, stopSignals := stopSignals()
 	defer stopSignals()
 	return daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Mountpoint: c.mountpoint, Options: c.drive.options,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
 		Signals: signals, Log: log, Ready: ready,
 	})
 }

@@ -62,7 +62,7 @@ func printStatus(e *env, s *daemon.Status) {
 	fmt.Fprintf(e.out, "%-11s %s\n", "waiting", pendingLine(s))
 	fmt.Fprintf(e.out, "%-11s fsync waits for: %s\n", "durability", s.Durability)
 	fmt.Fprintf(e.out, "%-11s %s %s\n", "store", s.Store.Kind, s.Store.Version)
-	fmt.Fprintf(e.out, "%-11s one, on this machine\n", "copies")
+	fmt.Fprintf(e.out, "%-11s %s\n", "copies", copiesLine(s))
 	if s.PhrasePending {
 		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
 	}
@@ -72,6 +72,22 @@ func printStatus(e *env, s *daemon.Status) {
 	if s.LastError != "" {
 		fmt.Fprintln(e.out, "last commit failed:", s.LastError)
 	}
+}
+
+// copiesLine tells where the newest commit lies.
+func copiesLine(s *daemon.Status) string {
+	x := s.Egress
+	switch {
+	case x == nil:
+		return "one, on this machine; `ipfscloud egress up` or `ipfscloud egress use URL` changes that"
+	case x.Error != "":
+		return "Egress does not answer: " + x.Error
+	}
+	line := fmt.Sprintf("%d of %d by Egress at %s (%s), and this machine", x.Copies, x.Target, x.URL, x.State)
+	if x.Reason != "" {
+		line += ": " + x.Reason
+	}
+	return line
 }
 
 func pendingLine(s *daemon.Status) string {
@@ -96,7 +112,7 @@ type syncCommand struct {
 }
 
 func (c *syncCommand) flags(f *flag.FlagSet) {
-	f.StringVar(&c.durability, "durability", "ipfs", "local (a power cut) or ipfs (committed in the node)")
+	f.StringVar(&c.durability, "durability", "ipfs", "`LEVEL` to wait for: local (a power cut), ipfs (committed in the node) or egress:N (on N other machines)")
 }
 
 func (c *syncCommand) parse(args []string) error {
@@ -106,8 +122,8 @@ func (c *syncCommand) parse(args []string) error {
 	if len(args) == 1 {
 		c.path = args[0]
 	}
-	if c.durability != "local" && c.durability != "ipfs" {
-		return fmt.Errorf("%w: durability is local or ipfs, not %q", errUsage, c.durability)
+	if err := daemon.ParseDurability(c.durability); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return nil
 }

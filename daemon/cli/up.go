@@ -81,12 +81,14 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	var service *daemon.Service
 	endLine := func() {}
 	err = daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Mountpoint: c.mountpoint, Options: c.drive.options,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
 		Signals: signals, Log: log,
 		Ready: func(s *daemon.Service) {
 			service = s
 			fmt.Fprintf(e.err, "Your drive is at %s. Ctrl-C unmounts it.\n", s.Status().Mountpoint)
-			fmt.Fprintln(e.err, "Copies: one, on this machine.")
+			st := s.Status()
+			fmt.Fprintln(e.err, "Copies:", copiesLine(&st)+".")
+			restoredLine(e, s)
 			if live {
 				endLine = statusLine(screen, s)
 			}
@@ -101,6 +103,13 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		}
 	}
 	return err
+}
+
+// restoredLine says so if the vault was found in Egress.
+func restoredLine(e *env, s *daemon.Service) {
+	if n, at, ok := s.Restored(); ok {
+		fmt.Fprintf(e.err, "Restored from Egress: commit %d of %s.\n", n, at.Local().Format(time.DateTime))
+	}
 }
 
 // screen is the terminal that a status line can be shown on, if there is one.

@@ -1,0 +1,318 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/cluster"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// peered is a store whose node keeps connections to the peers it is told.
+type peered interface {
+	SetPeers(addrs []string) error
+	Addresses() []string
+	Connected() int
+}
+
+const (
+	// Metadata of our pins. The owner, in cluster.OwnerKey, is ownerPrefix, vault and device.
+	ownerPrefix = "ipfscloud/"
+	vaultKey    = "vault"
+	deviceKey   = "device"
+	sequenceKey = "sequence"
+
+	keepCommits = 64               // that are remembered, at most
+	askPeers    = 5 * time.Second  // for how many there are, at the start
+	lookAtLeast = 10 * time.Second // what the keeper knows is looked at so often, whatever it says
+)
+
+// egress keeps the copies of one drive: it tells the keeper which commits are wanted, and
+// the node which peers there are. It is the tree's fs.Replicas. One goroutine, run, owns
+// all but what mu guards.
+type egress struct {
+	client *cluster.Client
+	keeper *cluster.Keeper
+	policy cluster.Policy
+	node   peered // nil: the store finds its peers by itself
+	vault  string
+	log    *slog.Logger
+
+	changed chan struct{} // capacity 1: there is a new commit
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	mu      sync.Mutex
+	commits []egressCommit // by sequence, the newest last
+}
+
+type egressCommit struct {
+	sequence uint64
+	cid      string
+	device   string
+	copies   int // as peers reported last
+}
+
+// newEgress prepares to keep copies; nil if there is no Egress.
+func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, device string, log *slog.Logger) (*egress, error) {
+	client, err := egressClient(h, c, log)
+	if client == nil || err != nil {
+		return nil, err
+	}
+	e := &egress{client: client, vault: vault, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
+	e.node, _ = store.(peered)
+	e.policy = e.choosePolicy(ctx, c)
+	k := cluster.KeeperConfig{Owner: ownerPrefix + vault + "/" + device, StateFile: h.pinsFile(), Log: log}
+	if e.node != nil {
+		k.Origins = e.node.Addresses
+	}
+	if e.keeper, err = cluster.NewKeeper(client, e.policy, k); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return e, nil
+}
+
+// choosePolicy is what the configuration says; else two copies that count and three that
+// are wanted, as far as there are so many peers now.
+func (e *egress) choosePolicy(ctx context.Context, c Config) cluster.Policy {
+	p := cluster.Policy{Min: 2, Max: 3}
+	ctx, cancel := context.WithTimeout(ctx, askPeers)
+	defer cancel()
+	peers, err := e.client.Peers(ctx)
+	if err != nil {
+		e.log.Warn("asking Egress for its peers", "error", err)
+		return p
+	}
+	if n := len(peers); n > 0 {
+		p.Min, p.Max = min(p.Min, n), min(p.Max, n)
+	}
+	e.tell(peers)
+	return p
+}
+
+// start begins to keep copies of what the tree commits. first is its newest commit.
+func (e *egress) start(first fs.HeadInfo) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	e.mu.Lock()
+	none := len(e.commits) == 0
+	e.mu.Unlock()
+	if none { // else there has been a newer one meanwhile
+		e.committed(first)
+	}
+	go e.run(ctx)
+}
+
+func (e *egress) stop() {
+	if e == nil {
+		return
+	}
+	if e.cancel != nil {
+		e.cancel()
+		<-e.done
+	}
+	e.client.Close()
+}
+
+// committed is told of each commit; it returns at once.
+func (e *egress) committed(h fs.HeadInfo) {
+	e.mu.Lock()
+	e.commits = append(e.commits, egressCommit{sequence: h.Sequence, cid: h.Commit.String(), device: h.Device})
+	if n := len(e.commits); n > keepCommits {
+		e.commits = slices.Delete(e.commits, 0, n-keepCommits)
+	}
+	e.mu.Unlock()
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (e *egress) run(ctx context.Context) {
+	defer close(e.done)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := e.keeper.Run(ctx); err != nil && ctx.Err() == nil {
+			e.log.Error("keeping copies", "error", err)
+		}
+	})
+	tick := time.NewTicker(lookAtLeast)
+	defer tick.Stop()
+	for {
+		news := e.keeper.Changed()
+		e.look()
+		e.tell(e.keeper.Peers())
+		select {
+		case <-ctx.Done():
+			return
+		case <-news:
+		case <-e.changed:
+		case <-tick.C:
+		}
+	}
+}
+
+// look takes over what the keeper has learnt, and tells it what is wanted: the newest
+// commit, and those whose copies are being made, so that one of them is whole at last.
+func (e *egress) look() {
+	copies := map[string]int{}
+	for _, p := range e.keeper.Pins() {
+		copies[p.CID] = p.Copies
+	}
+	flying := e.keeper.InFlight()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.commits) == 0 {
+		return
+	}
+	newest := len(e.commits) - 1
+	var wants []cluster.Want
+	held := -1 // the newest commit with copies
+	for i := range e.commits {
+		c := &e.commits[i]
+		c.copies = copies[c.cid]
+		if c.copies > 0 {
+			held = i
+		}
+		if i == newest || slices.Contains(flying, c.cid) {
+			wants = append(wants, e.want(i, i == newest))
+		}
+	}
+	e.keeper.Want(wants)
+	// What is older than a held commit matters no more, unless it is on its way.
+	first := max(0, held)
+	for i := range e.commits[:first] {
+		if slices.Contains(flying, e.commits[i].cid) {
+			first = i
+			break
+		}
+	}
+	e.commits = slices.Delete(e.commits, 0, first)
+}
+
+func (e *egress) want(i int, newest bool) cluster.Want {
+	c := &e.commits[i]
+	name := fs.CommitName{Vault: e.vault, Device: c.device, Sequence: c.sequence}
+	w := cluster.Want{CID: c.cid, Name: name.Path()[1:], Newest: newest, Metadata: map[string]string{
+		vaultKey: e.vault, deviceKey: c.device, sequenceKey: fmt.Sprintf("%016x", c.sequence)}}
+	for k := i - 1; k >= 0; k-- {
+		if e.commits[k].copies > 0 {
+			w.Update, w.SmallChange = e.commits[k].cid, true // a commit has what changed, and shares the rest
+			break
+		}
+	}
+	return w
+}
+
+// tell names the peers' nodes to ours.
+func (e *egress) tell(peers []cluster.Peer) {
+	var addrs []string
+	for _, p := range peers {
+		addrs = append(addrs, p.IPFSAddrs...)
+	}
+	if e.node == nil || len(addrs) == 0 { // those it has may still be there
+		return
+	}
+	if err := e.node.SetPeers(addrs); err != nil {
+		e.log.Warn("telling the IPFS node its peers", "error", err)
+	}
+}
+
+// Copies implements fs.Replicas.
+func (e *egress) Copies(sequence uint64) (held, target int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.commits {
+		if c.sequence >= sequence {
+			held = max(held, c.copies)
+		}
+	}
+	return held, e.policy.Max
+}
+
+// Oldest implements fs.Replicas.
+func (e *egress) Oldest() uint64 {
+	flying := e.keeper.InFlight()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.commits {
+		if slices.Contains(flying, c.cid) {
+			return c.sequence
+		}
+	}
+	return 0
+}
+
+// newest is the newest commit.
+func (e *egress) newest() egressCommit {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.commits) == 0 {
+		return egressCommit{}
+	}
+	return e.commits[len(e.commits)-1]
+}
+
+// Wait implements fs.Replicas. It asks for the newest commit, which has all that is in
+// the one that is waited for, and is content with any between them.
+func (e *egress) Wait(ctx context.Context, sequence uint64, n int) error {
+	if n > e.policy.Max && e.policy.Max > 0 {
+		return fmt.Errorf("%d copies are waited for, and there will be %d: %w", n, e.policy.Max, fs.ErrInvalid)
+	}
+	e.look() // the keeper may not know of the newest commit yet
+	for {
+		if held, _ := e.Copies(sequence); held >= n {
+			return nil
+		}
+		newest := e.newest()
+		waiting, cancel := context.WithCancel(ctx)
+		result := make(chan error, 1)
+		go func() { result <- e.keeper.Wait(waiting, newest.cid, n) }() // ends with cancel
+		err := e.awaitCopies(ctx, sequence, n, newest, result)
+		cancel()
+		if !errors.Is(err, errNewer) {
+			return err
+		}
+	}
+}
+
+// errNewer: there is a newer commit, and the older one may never be copied.
+var errNewer = errors.New("a newer commit")
+
+func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest egressCommit, result <-chan error) error {
+	for {
+		news := e.keeper.Changed()
+		e.look()
+		if held, _ := e.Copies(sequence); held >= n {
+			return nil
+		}
+		if e.newest().sequence != newest.sequence && !slices.Contains(e.keeper.InFlight(), newest.cid) {
+			return errNewer
+		}
+		select {
+		case err := <-result:
+			switch {
+			case err == nil:
+				return nil
+			case errors.Is(err, cluster.ErrNotWanted):
+				return errNewer
+			}
+			return e.short(sequence, n, err)
+		case <-ctx.Done():
+			return e.short(sequence, n, ctx.Err())
+		case <-news:
+		}
+	}
+}
+
+func (e *egress) short(sequence uint64, n int, why error) error {
+	held, _ := e.Copies(sequence)
+	return fmt.Errorf("%d of %d copies: %w: %w", held, n, fs.ErrUnavailable, why)
+}

@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cluster-labs/ipfscloud/cluster"
+	"github.com/cluster-labs/ipfscloud/cluster/fleet"
+)
+
+// EgressUse is the Egress that `ipfscloud egress use` chose. What the configuration says
+// goes before it.
+type EgressUse struct {
+	// Local: the nodes of this machine.
+	Local bool `json:"local,omitempty"`
+	// URLs of REST APIs of one cluster: http://…, https://… or unix:///PATH.
+	URLs     []string `json:"urls,omitempty"`
+	CAFile   string   `json:"ca_file,omitempty"`
+	AuthFile string   `json:"auth_file,omitempty"` // holds "basic:USER:PASSWORD" or "bearer:TOKEN"
+}
+
+// UseEgress remembers the Egress to use from the next mount on; the zero value is none.
+func UseEgress(h Home, u EgressUse) error {
+	if u.Local && len(u.URLs) > 0 {
+		return fmt.Errorf("%w: the nodes of this machine, or URLs, but not both", ErrConfig)
+	}
+	for _, s := range u.URLs {
+		if _, err := url.Parse(s); err != nil || !strings.Contains(s, "://") {
+			return fmt.Errorf("%w: %q is no URL of an Egress: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", ErrConfig, s)
+		}
+	}
+	for _, f := range []*string{&u.CAFile, &u.AuthFile} {
+		if *f == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*f)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(abs); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		*f = abs
+	}
+	if !u.Local && len(u.URLs) == 0 {
+		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if u.Local {
+		if ok, err := hasFleet(h); err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("make them with `ipfscloud egress up`: %w", ErrNoFleet))
+		}
+	}
+	if err := h.Make(); err != nil {
+		return err
+	}
+	b, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	return writeFile(h.egressFile(), string(b)+"\n")
+}
+
+// EgressUsed is what UseEgress remembered; the zero value if that is none.
+func EgressUsed(h Home) (u EgressUse, err error) {
+	b, err := os.ReadFile(h.egressFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return u, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &u)
+	}
+	if err != nil {
+		return u, fmt.Errorf("%w: the Egress to use: %w", ErrConfig, err)
+	}
+	return u, nil
+}
+
+// clusterConfig is how to reach an Egress, read anew at each start: the ports of the nodes
+// of this machine may have changed.
+func (u EgressUse) clusterConfig(h Home) (c cluster.Config, err error) {
+	if u.Local {
+		info, err := fleet.Load(h.Egress)
+		if err != nil {
+			return c, fmt.Errorf("the Egress of this machine: %w", err)
+		}
+		for _, e := range info.Endpoints {
+			c.Endpoints = append(c.Endpoints, e.URL)
+		}
+		c.CAFile, c.User, c.Password = info.CAFile, info.Username, info.Password
+		return c, nil
+	}
+	c.Endpoints, c.CAFile = u.URLs, u.CAFile
+	if u.AuthFile == "" {
+		return c, nil
+	}
+	b, err := os.ReadFile(u.AuthFile)
+	if err != nil {
+		return c, fmt.Errorf("%w: authorization for Egress: %w", ErrConfig, err)
+	}
+	kind, rest, _ := strings.Cut(strings.TrimSpace(string(b)), ":")
+	switch kind {
+	case "bearer":
+		c.Token = rest
+	case "basic":
+		var ok bool
+		if c.User, c.Password, ok = strings.Cut(rest, ":"); !ok {
+			return c, fmt.Errorf("%w: %s does not hold basic:USER:PASSWORD", ErrConfig, u.AuthFile)
+		}
+	default:
+		return c, fmt.Errorf("%w: %s holds neither basic:USER:PASSWORD nor bearer:TOKEN", ErrConfig, u.AuthFile)
+	}
+	return c, nil
+}

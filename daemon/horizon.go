@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/daemon/horizon"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// horizonServer is the page while it is served.
+type horizonServer struct {
+	server *horizon.Server
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// startHorizon serves the page. A drive without it is still a drive: what goes wrong is
+// logged.
+func (s *Service) startHorizon() *horizonServer {
+	page, err := horizon.New(horizon.Config{Source: s.page, Log: s.p.Log})
+	if err != nil {
+		s.p.Log.Warn("there is no page", "error", err)
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &horizonServer{server: page, cancel: cancel, done: make(chan struct{})}
+	go func() { // ends with stop
+		defer close(h.done)
+		if err := page.Serve(ctx); err != nil {
+			s.p.Log.Error("the page has ended", "error", err)
+		}
+	}()
+	return h
+}
+
+func (h *horizonServer) stop() {
+	if h != nil {
+		h.cancel()
+		<-h.done
+	}
+}
+
+// PageLogin opens Horizon's page once.
+type PageLogin struct {
+	URL     string    `json:"url"` // with the code in it: for a terminal, and never for arguments
+	Code    string    `json:"code"`
+	Port    int       `json:"port"`
+	Expires time.Time `json:"expires"`
+	HTML    []byte    `json:"html"` // a file that opens the page in a browser; it must be 0600
+}
+
+func (s *Service) pageLogin() (PageLogin, error) {
+	if s.horizon == nil {
+		return PageLogin{}, fmt.Errorf("this drive has no page; see its log: %w", fs.ErrNotFound)
+	}
+	l := s.horizon.server.Login()
+	return PageLogin{URL: l.URL, Code: l.Code, Port: s.horizon.server.Port(), Expires: l.Expires, HTML: l.Redirect()}, nil
+}
+
+// metrics answers a scrape over the control socket.
+func (s *Service) metrics(w http.ResponseWriter, r *http.Request) {
+	if s.horizon == nil {
+		reply(w, nil, fs.ErrNotFound)
+		return
+	}
+	s.horizon.server.Metrics().ServeHTTP(w, r)
+}
+
+// Page asks the daemon for a way into its page.
+func (c *Client) Page(ctx context.Context) (l PageLogin, err error) {
+	err = c.call(ctx, http.MethodPost, "/page", &l)
+	return l, err
+}
+
+// redirectFile is where the file lies that opens the page in a browser.
+func (h Home) redirectFile() string { return filepath.Join(h.Run, "horizon.html") }
+
+// WriteRedirect makes the file that opens the page in a browser, for this user alone, and
+// returns its path.
+func (h Home) WriteRedirect(l PageLogin) (string, error) {
+	path := h.redirectFile()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(l.HTML)
+	return path, errors.Join(err, f.Close())
+}
+
+// committed passes the news of a commit on. It returns at once.
+func (s *Service) committed(h fs.HeadInfo) {
+	s.page.committed(h)
+	if s.egress != nil {
+		s.egress.committed(h)
+	}
+}

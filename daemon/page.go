@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/daemon/horizon"
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+)
+
+const (
+	keepHistory = 100              // commits that the page lists
+	shapeEvery  = 30 * time.Second // between looks at what the store takes
+)
+
+// page is what Horizon is told of this drive.
+type page struct {
+	s *Service
+
+	mu      sync.Mutex
+	commits []horizon.Commit // the newest first
+	total   uint64           // commits since the start
+	rhythm  [24]int          // commits in each hour of the day before now
+	hour    int64            // of the newest entry of rhythm, since 1970
+	shape   shape
+	asked   time.Time
+}
+
+// shape is what the store takes, and what somebody sees who sees it.
+type shape struct {
+	used, free int64
+	observer   horizon.Observer
+}
+
+// committed is told of each commit; it returns at once.
+func (p *page) committed(h fs.HeadInfo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total++
+	p.turn(h.Time)
+	p.rhythm[len(p.rhythm)-1]++
+	p.commits = append([]horizon.Commit{{Sequence: h.Sequence, CID: h.Commit.String(), Time: h.Time}}, p.commits...)
+	p.commits = p.commits[:min(len(p.commits), keepHistory)]
+}
+
+// turn makes the last entry of rhythm that of the hour of now.
+func (p *page) turn(now time.Time) {
+	hour := now.Unix() / 3600
+	for p.hour < hour {
+		if hour-p.hour > int64(len(p.rhythm)) {
+			p.rhythm, p.hour = [24]int{}, hour
+			return
+		}
+		copy(p.rhythm[:], p.rhythm[1:])
+		p.rhythm[len(p.rhythm)-1] = 0
+		p.hour++
+	}
+}
+
+// State implements horizon.Source.
+func (p *page) State(ctx context.Context) (horizon.State, error) {
+	st := p.s.Status()
+	out := horizon.State{
+		Version: p.s.p.Version,
+		Drive: horizon.Drive{DID: st.DID, Vault: st.Vault, Mountpoint: st.Mountpoint, State: st.State,
+			Durability: st.Durability, Since: p.s.since, Device: p.s.p.Identity.Device()},
+		Pending:       horizon.Pending{Ops: st.Pending.Ops, Bytes: st.Pending.Bytes},
+		Commit:        horizon.Commit{Sequence: st.Commit.Sequence, CID: st.Commit.CID, Time: st.Commit.Time},
+		PhrasePending: st.PhrasePending,
+		Errors:        p.s.failures.newest(),
+		Devices:       []horizon.Device{{Name: p.s.p.Identity.Device(), This: true, Write: st.State == horizon.Mounted}},
+		Counters:      p.s.meter.counters(),
+	}
+	if st.Pending.Ops > 0 {
+		out.Pending.Oldest = time.Now().Add(-time.Duration(st.Pending.OldestS * float64(time.Second)))
+	}
+	for _, a := range st.Alerts {
+		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Critical, Text: a})
+	}
+	if st.LastError != "" {
+		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
+			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
+	}
+	shape := p.look(ctx)
+	out.Store = horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Used: shape.used, Free: shape.free}
+	out.Observer = shape.observer
+	p.mu.Lock()
+	p.turn(time.Now())
+	out.Observer.Rhythm = append([]int(nil), p.rhythm[:]...)
+	out.Counters.Commits = p.total
+	out.Commits = append([]horizon.Commit(nil), p.commits...)
+	p.mu.Unlock()
+	if p.s.egress != nil {
+		p.s.egress.describe(&out)
+	} else {
+		out.Egress.Hint = "ipfscloud egress up"
+	}
+	return out, nil
+}
+
+// look asks the store what it takes, not too often.
+func (p *page) look(ctx context.Context) shape {
+	p.mu.Lock()
+	old, due := p.shape, time.Since(p.asked) > shapeEvery
+	if due {
+		p.asked = time.Now()
+	}
+	p.mu.Unlock()
+	if !due {
+		return old
+	}
+	var now shape
+	if used, free, err := p.s.store.Usage(ctx); err == nil {
+		now.used, now.free = int64(used), int64(free)
+	}
+	now.observer.Bytes = now.used
+	if e, ok := p.s.store.(*ipfs.Embedded); ok {
+		if sizes, err := e.Sizes(ctx); err == nil {
+			for _, c := range sizes {
+				now.observer.Blocks += c.Count
+				now.observer.Sizes = append(now.observer.Sizes, horizon.SizeClass{Size: c.Size, Count: c.Count})
+			}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shape = now
+	return now
+}
+
+// Retry implements horizon.Source.
+func (p *page) Retry(ctx context.Context, cid string) error { return p.s.retryPin(cid) }
+
+// Unpin implements horizon.Source.
+func (p *page) Unpin(ctx context.Context, cid string) error { return p.s.unpin(cid) }
+
+var _ horizon.Source = (*page)(nil)

@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/cluster"
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+)
+
+// restoreTries is how many commits of a vault are tried, the newest first.
+const restoreTries = 16
+
+// network is what the embedded node needs to reach Egress; nil keeps it offline.
+func (s *Service) network() (*ipfs.Network, error) {
+	used, err := EgressUsed(s.p.Home)
+	if err != nil || !used.Local && len(used.URLs) == 0 {
+		return nil, err
+	}
+	// It dials the peers, and they fetch over its connections: nobody needs to reach it.
+	return &ipfs.Network{}, nil
+}
+
+// pinned is a commit as a pin in Egress names it.
+type pinned struct {
+	name fs.CommitName
+	cid  fs.CID
+}
+
+// findInEgress looks for vaults of this identity among the pins of Egress, verifies their
+// newest commits, and links them in the store.
+func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
+	client, err := egressClient(s.p.Home, s.p.Config, s.p.Log)
+	if client == nil || err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	pins, err := client.Find(ctx, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("looking for your vault in Egress: %w", egressError(err))
+	}
+	vaults := vaultsOf(pins)
+	if len(vaults) == 0 {
+		return nil, nil
+	}
+	if err := s.meetPeers(ctx, client); err != nil {
+		return nil, err
+	}
+	var found []fs.Found
+	var last error
+	for _, commits := range vaults {
+		f, err := s.adoptNewest(ctx, commits)
+		switch {
+		case err == nil:
+			found = append(found, f)
+		case !errors.Is(err, crypt.ErrNotRecipient): // else another person's
+			last = err
+		}
+	}
+	if len(found) == 0 && last != nil {
+		return nil, fmt.Errorf("restoring from Egress: %w", last)
+	}
+	if len(found) == 1 {
+		s.restored = &found[0]
+	}
+	return found, nil
+}
+
+// vaultsOf are the commits among pins, by vault, the newest first.
+func vaultsOf(pins []cluster.Found) map[string][]pinned {
+	out := map[string][]pinned{}
+	for _, p := range pins {
+		if !strings.HasPrefix(p.Metadata[cluster.OwnerKey], ownerPrefix) {
+			continue
+		}
+		seq, err := fs.ParseSequence(p.Metadata[sequenceKey])
+		cid, cidErr := crypt.ParseCID(p.CID)
+		if err != nil || cidErr != nil {
+			continue // not one of ours
+		}
+		name := fs.CommitName{Vault: p.Metadata[vaultKey], Device: p.Metadata[deviceKey], Sequence: seq}
+		out[name.Vault] = append(out[name.Vault], pinned{name, cid})
+	}
+	for _, commits := range out {
+		slices.SortFunc(commits, func(a, b pinned) int {
+			switch {
+			case a.name.Sequence > b.name.Sequence:
+				return -1
+			case a.name.Sequence < b.name.Sequence:
+				return 1
+			}
+			return 0
+		})
+	}
+	return out
+}
+
+// adoptNewest takes over the newest commit that can be had and verifies.
+func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, error) {
+	var first error
+	for _, c := range commits[:min(len(commits), restoreTries)] {
+		f, err := fs.Adopt(ctx, s.store, s.p.Identity, c.name, c.cid)
+		if err == nil {
+			s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
+			return f, nil
+		}
+		if errors.Is(err, crypt.ErrNotRecipient) || ctx.Err() != nil {
+			return f, err
+		}
+		s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.cid, "error", err)
+		if first == nil {
+			first = err
+		}
+	}
+	return fs.Found{}, first
+}
+
+// meetPeers tells the node the peers of Egress.
+func (s *Service) meetPeers(ctx context.Context, client *cluster.Client) error {
+	node, ok := s.store.(peered)
+	if !ok {
+		return nil
+	}
+	peers, err := client.Peers(ctx)
+	if err != nil {
+		return fmt.Errorf("asking Egress for its peers: %w", egressError(err))
+	}
+	var addrs []string
+	for _, p := range peers {
+		addrs = append(addrs, p.IPFSAddrs...)
+	}
+	return node.SetPeers(addrs)
+}
+
+// Restored is the commit that was found in Egress when this machine had none.
+func (s *Service) Restored() (sequence uint64, at time.Time, ok bool) {
+	if s.restored == nil {
+		return 0, time.Time{}, false
+	}
+	return s.restored.Head.Sequence, s.restored.Head.Time, true
+}
