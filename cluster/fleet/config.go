@@ -41,7 +41,8 @@ type Config struct {
 	Storage uint64
 	// Timing is Local for loopback, Wide else.
 	Timing *Timing
-	// StartTimeout bounds how long Up waits for all nodes; two minutes by default.
+	// StartTimeout bounds how long Up waits for all nodes; two minutes by default, ten for
+	// a real node.
 	StartTimeout time.Duration
 }
 

@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	defaultStartTime = 2 * time.Minute
-	stopTime         = 2 * stopGrace
-	startTries       = 3
-	crashesToGiveUp  = 3
+	localStartTime  = 2 * time.Minute
+	realStartTime   = 10 * time.Minute // with terabytes to open, perhaps to migrate
+	stopTime        = 2 * stopGrace
+	startTries      = 3
+	crashesToGiveUp = 3
 )
 
 // Fleet is a running fleet; the one who called Up is its supervisor.
@@ -50,15 +51,14 @@ type Fleet struct {
 // all others and its API answers. From then on children that end are started again.
 // The caller must call Stop, or Run, which does.
 func Up(ctx context.Context, c Config) (*Fleet, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.StartTimeout == 0 {
-		c.StartTimeout = defaultStartTime
-	}
 	f, err := open(ctx, &c, nil)
 	if err != nil {
 		return nil, err
+	}
+	if c.StartTimeout == 0 && f.state.Place.loopback() {
+		c.StartTimeout = localStartTime
+	} else if c.StartTimeout == 0 {
+		c.StartTimeout = realStartTime
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.StartTimeout)
 	defer cancel()
@@ -80,6 +80,9 @@ func Up(ctx context.Context, c Config) (*Fleet, error) {
 func open(ctx context.Context, c *Config, t *Token) (*Fleet, error) {
 	if err := c.Binaries.check(); err != nil {
 		return nil, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
