@@ -33,11 +33,16 @@ func (t *Tree) apply(o *op) error {
 		if err != nil {
 			return err
 		}
-		var value []byte // nil removes
-		if o.kind == opSetXattr {
-			value = append([]byte{}, o.data...) // never nil, also if empty
+		switch {
+		case o.kind == opRemoveXattr:
+			in.setXattr(o.name, nil)
+		case isACL(o.name):
+			if err := in.setACL(o.name, o.data, o.flags&setKillSetgid != 0); err != nil {
+				return err
+			}
+		default:
+			in.setXattr(o.name, append([]byte{}, o.data...)) // never nil, also if empty
 		}
-		in.setXattr(o.name, value)
 		in.attr.Ctime = o.time
 		t.mark(in)
 		return nil
@@ -72,6 +77,15 @@ func (t *Tree) applyCreate(o *op) error {
 			Atime: o.time, Mtime: o.time, Ctime: o.time, Btime: o.time,
 		},
 		label: o.label, parent: dir, name: o.name, located: t.epoch,
+	}
+	if o.flags&createInherits != 0 {
+		d, err := dir.defaultACL()
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			in.inherit(d)
+		}
 	}
 	switch o.mode & ModeType {
 	case ModeDir:
@@ -237,7 +251,12 @@ func (t *Tree) applySetAttr(o *op) error {
 	}
 	a := &in.attr
 	if o.flags&setMode != 0 {
+		old := a.Mode
 		a.Mode = a.Mode&ModeType | o.mode&modePerm
+		if err := in.chmodACL(); err != nil {
+			a.Mode = old
+			return err
+		}
 	}
 	if o.flags&setUID != 0 {
 		a.UID = o.uid

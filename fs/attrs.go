@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 	if s.Mode != nil {
 		o.mode, o.flags = *s.Mode, o.flags|setMode
 	}
-	if s.KillPriv && o.flags == 0 {
+	if s.KillPriv && o.flags == 0 && !s.Touch {
 		// Each write of an ordinary user asks for this: without the bits it is no change.
 		if a, err = t.GetAttr(ctx, ino); err != nil || killPriv(a.Mode) == a.Mode {
 			return a, err
@@ -102,7 +103,7 @@ func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte
 		}
 		v, ok := in.xattrs[name]
 		if !ok {
-			return ErrNoAttr
+			return orUnknown(name)
 		}
 		value = v
 		return nil
@@ -110,33 +111,58 @@ func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte
 	return value, err
 }
 
+// orUnknown is the error for an attribute that is not there: there may be none of its kind.
+func orUnknown(name string) error {
+	if err := checkXattr(name); errors.Is(err, ErrNotSupported) && name != capability {
+		return err
+	}
+	return ErrNoAttr
+}
+
+// capability is never honoured (nosuid), and a write would have to clear it.
+const capability = "security.capability"
+
 func checkXattr(name string) error {
 	space, rest, ok := strings.Cut(name, ".")
 	switch {
-	case !ok || rest == "" || strings.ContainsRune(name, 0):
+	case isACL(name):
+		return nil
+	case !ok, name == capability, space != "user" && space != "trusted" && space != "security":
+		return ErrNotSupported
+	case rest == "" || strings.ContainsRune(name, 0):
 		return ErrInvalid
 	case len(name) > xattrNameMax:
 		return ErrNameTooLong
 	case name == stateXattr:
 		return ErrPermission
-	case name == "security.capability": // never honoured (nosuid), and a write would have to clear it
-		return ErrNotSupported
-	case space != "user" && space != "trusted" && space != "security":
-		return ErrNotSupported
 	}
 	return nil
 }
 
-// SetXattr sets an extended attribute; flags are those of setxattr(2).
+// SetXattr sets an extended attribute; flags are those of setxattr(2), and XattrKillSetgid.
+// An access ACL changes the mode, and is not kept if the mode says as much.
 func (t *Tree) SetXattr(ctx context.Context, ino Ino, name string, value []byte, flags uint32) error {
 	if err := checkXattr(name); err != nil {
 		return err
 	}
 	o := &op{kind: opSetXattr, ino: ino, name: name, data: value}
+	if isACL(name) {
+		if _, err := parseACL(value); err != nil {
+			return err
+		}
+		if flags&XattrKillSetgid != 0 {
+			o.flags = setKillSetgid
+		}
+	}
 	return t.change(ctx, o, func() error {
 		in, err := t.get(ino)
 		if err != nil {
 			return err
+		}
+		if isACL(name) {
+			if err := in.allowsACL(name); err != nil {
+				return err
+			}
 		}
 		old, ok := in.xattrs[name]
 		switch {
@@ -171,22 +197,29 @@ func (t *Tree) ListXattr(ctx context.Context, ino Ino) (names []string, err erro
 	return names, err
 }
 
-// RemoveXattr removes an extended attribute.
+// RemoveXattr removes an extended attribute. Removing an ACL that is not there is no error.
 func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
 	if err := checkXattr(name); err != nil {
 		return err
 	}
 	o := &op{kind: opRemoveXattr, ino: ino, name: name}
-	return t.change(ctx, o, func() error {
+	err := t.change(ctx, o, func() error {
 		in, err := t.get(ino)
 		if err != nil {
 			return err
 		}
 		if _, ok := in.xattrs[name]; !ok {
+			if isACL(name) {
+				return errNothingToDo
+			}
 			return ErrNoAttr
 		}
 		return nil
 	})
+	if errors.Is(err, errNothingToDo) {
+		return nil
+	}
+	return err
 }
 
 // usageWait is how long StatFS waits for what the store says of its space.

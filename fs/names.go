@@ -60,12 +60,12 @@ func (t *Tree) Mknod(ctx context.Context, parent Ino, name string, mode, rdev ui
 	default:
 		return Attr{}, ErrInvalid
 	}
-	return t.create(ctx, &op{parent: parent, name: name, mode: mode, rdev: rdev, uid: owner.UID, gid: owner.GID})
+	return t.create(ctx, &op{parent: parent, name: name, mode: mode, rdev: rdev}, owner)
 }
 
 // Mkdir makes a directory and takes a reference on it.
 func (t *Tree) Mkdir(ctx context.Context, parent Ino, name string, mode uint32, owner Owner) (Attr, error) {
-	return t.create(ctx, &op{parent: parent, name: name, mode: mode&modePerm | ModeDir, uid: owner.UID, gid: owner.GID})
+	return t.create(ctx, &op{parent: parent, name: name, mode: mode&modePerm | ModeDir}, owner)
 }
 
 // Symlink makes a symbolic link and takes a reference on it. The target is any bytes.
@@ -76,15 +76,15 @@ func (t *Tree) Symlink(ctx context.Context, parent Ino, name, target string, own
 	if len(target) > SymlinkMax {
 		return Attr{}, ErrNameTooLong
 	}
-	return t.create(ctx, &op{parent: parent, name: name, mode: ModeSymlink | 0o777,
-		uid: owner.UID, gid: owner.GID, data: []byte(target)})
+	owner.Inherit = false
+	return t.create(ctx, &op{parent: parent, name: name, mode: ModeSymlink | 0o777, data: []byte(target)}, owner)
 }
 
-func (t *Tree) create(ctx context.Context, o *op) (a Attr, err error) {
+func (t *Tree) create(ctx context.Context, o *op, owner Owner) (a Attr, err error) {
 	if err := checkName(o.name); err != nil {
 		return a, err
 	}
-	o.kind = opCreate
+	o.kind, o.uid, o.gid = opCreate, owner.UID, owner.GID
 	o.label = crypt.NewLabel()
 	o.mode &= ModeType | modePerm
 	err = t.change(ctx, o, func() error {
@@ -94,6 +94,16 @@ func (t *Tree) create(ctx context.Context, o *op) (a Attr, err error) {
 		}
 		if err := t.absent(dir, o.name); err != nil {
 			return err
+		}
+		if owner.Inherit {
+			switch d, err := dir.defaultACL(); {
+			case err != nil:
+				return err
+			case d != nil:
+				o.flags |= createInherits
+			default:
+				o.mode &^= owner.Umask & 0o777
+			}
 		}
 		if dir.attr.Mode&modeSetgid != 0 {
 			o.gid = dir.attr.GID

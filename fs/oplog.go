@@ -34,6 +34,12 @@ const (
 	setMtime
 )
 
+// createInherits in op.flags for opCreate: the directory's default ACL applies.
+const createInherits = 1
+
+// setKillSetgid in op.flags for opSetXattr of an access ACL.
+const setKillSetgid = 1
+
 // op is a change of the tree, as the journal keeps it. Applying the same ops to the same
 // tree always gives the same tree: whatever was drawn or read from a clock stands in it.
 type op struct {

@@ -54,7 +54,13 @@ type Attr struct {
 }
 
 // Owner is who makes a new inode.
-type Owner struct{ UID, GID uint32 }
+type Owner struct {
+	UID, GID uint32
+	// Inherit: the directory's default ACL applies. If it has none, Umask is taken from
+	// the mode.
+	Inherit bool
+	Umask   uint32
+}
 
 // SetAttr is a change of attributes; nil fields stay.
 type SetAttr struct {
@@ -66,7 +72,13 @@ type SetAttr struct {
 	Mtime *int64
 	// KillPriv clears setuid and setgid as a write or chown by an ordinary user does.
 	KillPriv bool
+	// Touch changes the time of change even if nothing else does.
+	Touch bool
 }
+
+// XattrKillSetgid is a flag of Tree.SetXattr besides those of setxattr(2): an access ACL
+// that is set takes setgid away.
+const XattrKillSetgid = 1 << 16
 
 // DirEntry is one name of a directory.
 type DirEntry struct {

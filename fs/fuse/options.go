@@ -31,6 +31,7 @@ type Options struct {
 	UID, GID    *uint32       // show these owners instead of the stored ones
 	Umask       uint32        // permission bits to hide
 	SyncOnClose bool          // close(2) waits like fsync(2)
+	ACL         bool          // POSIX ACLs, and the umask is theirs to replace
 	FSName      string        // first column of mount(8); "ipfscloud" if empty
 	Loop        Loop          // LoopOwn if empty
 	Deadline    time.Duration // longest wait of fsync; 60 s if 0
@@ -120,6 +121,10 @@ func (o *Options) set(name, value string, has bool) error {
 		o.NonEmpty = true
 	case "sync_on_close":
 		o.SyncOnClose = true
+	case "acl":
+		o.ACL = true
+	case "noacl":
+		o.ACL = false
 	case "", "defaults", "default_permissions", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
 		"relatime", "atime", "async", "nofail", "_netdev":
 	default:

@@ -3,10 +3,12 @@ package fuse
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 )
@@ -61,6 +63,7 @@ type raw struct {
 	log      *slog.Logger
 	deadline time.Duration
 	sync     bool // close waits like fsync
+	acl      bool
 	uid, gid *uint32
 	umask    uint32
 
@@ -76,7 +79,7 @@ type openDir struct {
 
 func newRaw(t Tree, o *Options) *raw {
 	return &raw{RawFileSystem: gofuse.NewDefaultRawFileSystem(), tree: t, log: o.Log, deadline: o.Deadline,
-		sync: o.SyncOnClose, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{}}
+		sync: o.SyncOnClose, acl: o.ACL, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{}}
 }
 
 func (r *raw) String() string { return "ipfscloud" }
@@ -175,14 +178,16 @@ func (r *raw) SetAttr(c <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrO
 		s.Size = &n
 	}
 	if t, ok := in.GetATime(); ok {
-		n := t.UnixNano()
+		n := nanos(t)
 		s.Atime = &n
 	}
 	if t, ok := in.GetMTime(); ok {
-		n := t.UnixNano()
+		n := nanos(t)
 		s.Mtime = &n
 	}
-	s.KillPriv = in.Valid&setattrKillSuidgid != 0 || s.UID != nil || s.GID != nil
+	// A request for nothing is chown(-1, -1), or a change of data that takes the bits away.
+	s.Touch = s == fs.SetAttr{}
+	s.KillPriv = s.Touch || in.Valid&setattrKillSuidgid != 0 || s.UID != nil || s.GID != nil
 	a, err := r.tree.SetAttr(request{c}, fs.Ino(in.NodeId), s)
 	if err != nil {
 		return r.fail(err)
@@ -192,7 +197,44 @@ func (r *raw) SetAttr(c <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrO
 	return gofuse.OK
 }
 
-func owner(h *gofuse.InHeader) fs.Owner { return fs.Owner{UID: h.Uid, GID: h.Gid} }
+// nanos is the nearest time that can be kept.
+func nanos(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s > math.MaxInt64/int64(time.Second)-1:
+		return math.MaxInt64
+	case s < math.MinInt64/int64(time.Second)+1:
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
+
+// Statx tells the time of birth too.
+func (r *raw) Statx(c <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) gofuse.Status {
+	a, err := r.tree.GetAttr(request{c}, fs.Ino(in.NodeId))
+	if err != nil {
+		return r.fail(err)
+	}
+	var g gofuse.Attr
+	r.attr(&a, &g)
+	out.AttrValid = cacheSeconds
+	x := &out.Statx
+	x.Mask = unix.STATX_BASIC_STATS | unix.STATX_BTIME
+	x.Blksize, x.Nlink, x.Uid, x.Gid, x.Mode = g.Blksize, g.Nlink, g.Uid, g.Gid, uint16(g.Mode)
+	x.Ino, x.Size, x.Blocks = g.Ino, g.Size, g.Blocks
+	x.Atime.Sec, x.Atime.Nsec = g.Atime, g.Atimensec
+	x.Mtime.Sec, x.Mtime.Nsec = g.Mtime, g.Mtimensec
+	x.Ctime.Sec, x.Ctime.Nsec = g.Ctime, g.Ctimensec
+	x.Btime.Sec, x.Btime.Nsec = split(a.Btime)
+	// The kernel's encoding of device numbers in 32 bits.
+	x.RdevMajor, x.RdevMinor = (g.Rdev>>8)&0xfff, g.Rdev&0xff|(g.Rdev>>12)&0xfff00
+	return gofuse.OK
+}
+
+// owner is who makes an inode. With ACLs the umask is the tree's to apply; without, the
+// kernel has done it.
+func (r *raw) owner(h *gofuse.InHeader, umask uint32) fs.Owner {
+	return fs.Owner{UID: h.Uid, GID: h.Gid, Inherit: r.acl, Umask: umask}
+}
 
 func (r *raw) made(a fs.Attr, err error, out *gofuse.EntryOut) gofuse.Status {
 	if err != nil {
@@ -203,17 +245,17 @@ func (r *raw) made(a fs.Attr, err error, out *gofuse.EntryOut) gofuse.Status {
 }
 
 func (r *raw) Mknod(c <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
-	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, in.Rdev, owner(&in.InHeader))
+	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, in.Rdev, r.owner(&in.InHeader, in.Umask))
 	return r.made(a, err, out)
 }
 
 func (r *raw) Mkdir(c <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
-	a, err := r.tree.Mkdir(request{c}, fs.Ino(in.NodeId), name, in.Mode, owner(&in.InHeader))
+	a, err := r.tree.Mkdir(request{c}, fs.Ino(in.NodeId), name, in.Mode, r.owner(&in.InHeader, in.Umask))
 	return r.made(a, err, out)
 }
 
 func (r *raw) Symlink(c <-chan struct{}, h *gofuse.InHeader, to, name string, out *gofuse.EntryOut) gofuse.Status {
-	a, err := r.tree.Symlink(request{c}, fs.Ino(h.NodeId), name, to, owner(h))
+	a, err := r.tree.Symlink(request{c}, fs.Ino(h.NodeId), name, to, r.owner(h, 0))
 	return r.made(a, err, out)
 }
 
@@ -240,7 +282,7 @@ func (r *raw) Readlink(c <-chan struct{}, h *gofuse.InHeader) ([]byte, gofuse.St
 }
 
 func (r *raw) Create(c <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
-	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, 0, owner(&in.InHeader))
+	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, 0, r.owner(&in.InHeader, in.Umask))
 	if err != nil {
 		return r.fail(err)
 	}

@@ -68,6 +68,11 @@ func (s *Server) serve(r *raw) error {
 		Logger:                   log.New(io.Discard, "", 0), // requests may name files
 		PanicHandler:             s.panicked,
 	}
+	if s.opts.ACL {
+		// The umask comes with the request then: a default ACL takes its place.
+		opts.EnableAcl = true
+		opts.ExtraCapabilities |= gofuse.CAP_DONT_MASK | gofuse.CAP_SETXATTR_EXT
+	}
 	if s.opts.Loop == LoopGoFuse {
 		lib, err := gofuse.NewServer(r, fmt.Sprintf("/dev/fd/%d", s.fd), opts)
 		if err != nil {
