@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -114,6 +115,9 @@ func (f *Fleet) make(ctx context.Context, c *Config, t *Token) (err error) {
 	if err := f.loadOrMake(c, t); err != nil {
 		return err
 	}
+	if err := f.state.sweep(); err != nil {
+		return err
+	}
 	if err := f.state.apply(c); err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (f *Fleet) make(ctx context.Context, c *Config, t *Token) (err error) {
 		f.caFile = filepath.Join(f.dir, tlsDir, "cert.pem")
 	}
 	if len(filepath.Join(f.dir, f.longestName(), socketName)) > maxSocketPath {
-		if f.sockets, err = os.MkdirTemp("", "ipfscloud-egress-"); err != nil {
+		if f.sockets, err = os.MkdirTemp("", socketsPrefix); err != nil {
 			return err
 		}
 	}
@@ -159,7 +163,22 @@ func (f *Fleet) longestName() string {
 	return longest
 }
 
-const socketName = "rpc.sock"
+const (
+	socketName    = "rpc.sock"
+	socketsPrefix = "ipfscloud-egress-"
+)
+
+// sweep removes the directory of sockets that a supervisor left when it was killed.
+func (s *state) sweep() error {
+	if s.Running == nil {
+		return nil
+	}
+	dir := filepath.Dir(s.Running.Socket)
+	if filepath.Dir(dir) != filepath.Clean(os.TempDir()) || !strings.HasPrefix(filepath.Base(dir), socketsPrefix) {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
 
 // socketOf is where the RPC of a node's Kubo listens.
 func (f *Fleet) socketOf(node string) string {

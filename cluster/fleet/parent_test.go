@@ -47,6 +47,7 @@ func supervise(dir string) int {
 // in order. The directory's name is longer than a socket's path may be.
 func TestParentDies(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 20))
+	t.Setenv("TMPDIR", t.TempDir())
 	b := fleettest.Binaries(t)
 	self, err := os.Executable()
 	must(t, err)
@@ -101,5 +102,8 @@ func TestParentDies(t *testing.T) {
 	}
 	if left := leftovers(t, dir); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind among temporary files: %v, %v", left, err)
 	}
 }
