@@ -41,13 +41,13 @@ func layers() map[string]layer {
 		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"auth", "auth/did", "cluster", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"auth", "auth/did", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
 		"daemon/horizon": {},
 		"daemon/grafia":  {},
-		"daemon/cli":     {ours: []string{"daemon", "auth"}},
+		"daemon/cli":     {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"contrib/bench":  {},
 	}
 }

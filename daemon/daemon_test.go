@@ -67,7 +67,8 @@ func TestHomes(t *testing.T) {
 	}
 	state := "/home/u/.local/state/ipfscloud/"
 	want := Home{Config: "/home/u/.config/ipfscloud/config.toml", Keystore: state + "keystore", State: state + "state",
-		Journal: state + "journal", Staging: state + "staging", Cache: "/home/u/.cache/ipfscloud", IPFS: state + "ipfs", Run: state + "run"}
+		Journal: state + "journal", Staging: state + "staging", Cache: "/home/u/.cache/ipfscloud", IPFS: state + "ipfs",
+		Egress: state + "egress", Run: state + "run"}
 	if h := find(); h != want {
 		t.Errorf("of a user: %+v", h)
 	}
@@ -91,7 +92,7 @@ func TestHomes(t *testing.T) {
 	}
 	t.Setenv(HomeEnv, "/all")
 	want = Home{Config: "/all/config.toml", Keystore: "/all/keystore", State: "/all/state", Journal: "/all/journal",
-		Staging: "/all/staging", Cache: "/all/cache", IPFS: "/all/ipfs", Run: "/all/run"}
+		Staging: "/all/staging", Cache: "/all/cache", IPFS: "/all/ipfs", Egress: "/all/egress", Run: "/all/run"}
 	if h := find(); h != want || h != HomeAt("/all") {
 		t.Errorf("with %s: %+v", HomeEnv, h)
 	}

@@ -40,6 +40,7 @@ type drive struct {
 	dir  string // the home
 	mnt  string
 	home daemon.Home
+	env  []string // besides that of the test
 }
 
 const longest = 2 * time.Minute // for one command
@@ -114,6 +115,7 @@ func (d *drive) on(name string) string   { return filepath.Join(d.mnt, name) }
 func (d *drive) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), mainEnv+"=1", daemon.HomeEnv+"="+d.dir)
+	cmd.Env = append(cmd.Env, d.env...)
 	return cmd
 }
 

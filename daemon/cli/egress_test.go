@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/cluster/fleet"
+	"github.com/cluster-labs/ipfscloud/cluster/fleet/fleettest"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// withNodes lets the program find the programs of an Egress node.
+func (d *drive) withNodes() {
+	d.t.Helper()
+	bin := filepath.Dir(fleettest.Binaries(d.t).IPFS)
+	d.env = append(d.env, "PATH="+bin+":"+os.Getenv("PATH"))
+}
+
+// use points a home at a running fleet, as its owner does for one elsewhere.
+func (d *drive) use(f *fleet.Fleet, urls ...string) {
+	d.t.Helper()
+	info := f.Info()
+	secret := "basic:" + info.Username + ":" + info.Password + "\n"
+	if err := os.WriteFile(d.path("egress-auth"), []byte(secret), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	if len(urls) == 0 {
+		urls = f.Endpoints()
+	}
+	d.ok(append([]string{"egress", "use", "--auth-file", d.path("egress-auth")}, urls...)...)
+}
+
+func (d *drive) pins() []daemon.Pin {
+	d.t.Helper()
+	var p []daemon.Pin
+	if err := json.Unmarshal([]byte(d.ok("pins", "--json")), &p); err != nil {
+		d.t.Fatal(err)
+	}
+	return p
+}
+
+// await waits for something that status shows, and returns how long it took.
+func (d *drive) await(what string, longest time.Duration, ok func(*daemon.EgressStatus) bool) time.Duration {
+	d.t.Helper()
+	begin := time.Now()
+	for {
+		s := d.status().Egress
+		if s != nil && ok(s) {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > longest {
+			d.t.Fatalf("%s: not within %v: %+v%s", what, longest, s, d.log())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// The whole of it with commands alone: nodes on this machine, copies that are counted,
+// and a machine with nothing but the phrase and one URL that has everything back.
+func TestEgressUpToRestore(t *testing.T) {
+	d := newHome(t)
+	d.withNodes()
+	t.Cleanup(func() { d.run("egress", "down") })
+	d.ok("egress", "up", "--peers", "3")
+	if _, problem, code := d.run("egress", "up"); code != ExitBusy {
+		t.Errorf("up twice: exit %d: %s", code, problem)
+	}
+	d.init()
+	d.login()
+	d.mount("--durability", "egress:2")
+	d.sh(`mkdir -p a/b; seq 100000 > a/b/numbers; ln -s b a/link; head -c 3000000 /dev/urandom > a/large; touch empty
+		dd if=/dev/zero of=synced bs=1k count=1 conv=fsync 2>/dev/null`)
+	if s := d.status(); s.Egress == nil || s.Egress.Copies < 2 || s.Pending.Ops != 0 {
+		t.Errorf("an fsync with egress:2 has returned, and status says %+v, %+v", s.Egress, s.Pending)
+	}
+	d.ok("sync", "--durability", "egress:3")
+	if s := d.status().Egress; s.Copies != 3 || s.Target != 3 || s.State != "held" || s.Peers != 3 {
+		t.Errorf("after a sync to three: %+v", s)
+	}
+	if got := strings.TrimSpace(d.sh(`getfattr --only-values -n user.ipfscloud.state a/large`)); got != "held:3/3" {
+		t.Errorf("the state of a file is %q", got)
+	}
+	newest := d.status().Commit.CID
+	for _, p := range d.pins() {
+		if p.CID != newest || !p.Newest {
+			continue
+		}
+		for _, x := range p.Peers {
+			if !x.Held || x.Status != "pinned" {
+				t.Errorf("%s: %+v", p.CID, x)
+			}
+		}
+	}
+	if problem := d.fails(ExitUsage, "sync", "--durability", "egress:4"); !strings.Contains(problem, "4 copies") {
+		t.Errorf("more copies than there will be: %s", problem)
+	}
+	want := sums(t, d.mnt)
+	sequence := d.status().Commit.Sequence
+	d.umount()
+	d.ok("logout")
+
+	other := newHome(t)
+	phrase, err := os.ReadFile(d.path("phrase"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other.path("phrase"), phrase, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := fleet.Load(d.home.Egress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other.path("auth"), []byte("basic:"+info.Username+":"+info.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The writer's machine is gone: all but the nodes.
+	if err := errors.Join(os.RemoveAll(d.home.IPFS), os.RemoveAll(d.home.State), os.RemoveAll(d.home.Journal)); err != nil {
+		t.Fatal(err)
+	}
+	other.ok("init", "--passfile", other.path("pass"), "--phrase-in", other.path("phrase"))
+	other.ok("egress", "use", info.Endpoints[1].URL, "--auth-file", other.path("auth"))
+	other.login()
+	begin := time.Now()
+	other.mount()
+	t.Logf("restored from one URL and the phrase, and mounted, in %v", time.Since(begin).Round(time.Millisecond))
+	if s := other.status(); s.Commit.Sequence < sequence {
+		t.Errorf("commit %d was found, %d was the newest", s.Commit.Sequence, sequence)
+	}
+	if got := sums(t, other.mnt); got != want {
+		t.Errorf("restored:\n%s\nwant:\n%s", got, want)
+	}
+	// It is the writer now: what it writes is copied too.
+	other.sh("echo more > more")
+	other.ok("sync", "--durability", "egress:2")
+	other.umount()
+}
+
+// What happens to nodes is told as it is, within 30 seconds; nothing that was written is
+// lost, and the copies are made again without a hand.
+func TestEgressFaults(t *testing.T) {
+	f := fleettest.Up(t, fleet.Config{Peers: 3})
+	nodes := f.Nodes()
+	d := newHome(t)
+	d.init()
+	d.use(f)
+	d.login()
+	d.mount()
+	const truth, target = 30 * time.Second, 2 * time.Minute
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := func(s *daemon.EgressStatus) bool { return s.Copies == 3 && s.State == "held" }
+	write := func(name string) {
+		t.Helper()
+		d.sh(`head -c 300000 /dev/urandom > "$1"; sync -f "$1"`, name)
+	}
+	write("first")
+	d.await("three copies", target, full)
+	ctx := t.Context()
+
+	must(nodes[2].Kill(ctx)) // and its supervisor starts it again
+	write("after-kill")
+	t.Log("a node killed, and started again by its supervisor: all copies after", d.await("copies after a kill", target, full))
+
+	must(nodes[2].Stop(ctx))
+	t.Log("a node stopped: told after", d.await("a node that is gone", truth, func(s *daemon.EgressStatus) bool { return s.Copies == 2 }))
+	write("while-one-is-gone")
+	d.ok("sync", "--durability", "egress:2")
+	must(nodes[1].Stop(ctx))
+	t.Log("two nodes stopped: told after", d.await("two nodes that are gone", truth,
+		func(s *daemon.EgressStatus) bool { return s.Copies <= 1 && s.State != "held" }))
+	if out, _, code := d.run("status"); code != ExitOK || !strings.Contains(out, "of 3 by Egress") {
+		t.Errorf("status: %d %s", code, out)
+	}
+	must(nodes[1].Start(ctx))
+	must(nodes[2].Start(ctx))
+	t.Log("both started: all copies after", d.await("copies after a start", target, full))
+
+	must(nodes[1].Wipe(ctx)) // its disk is new
+	write("after-wipe")
+	t.Log("a node's disk wiped: all copies after", d.await("copies after a wipe", target, full))
+
+	must(nodes[0].Stop(ctx)) // the one whose API is asked first
+	write("api-gone")
+	d.ok("sync", "--durability", "egress:2")
+	t.Log("the API's node stopped: told after", d.await("an API that is gone", truth,
+		func(s *daemon.EgressStatus) bool { return s.Error == "" && s.Copies == 2 }))
+	must(nodes[0].Start(ctx))
+	t.Log("started: all copies after", d.await("copies at the end", target, full))
+	want := sums(t, d.mnt)
+	d.umount()
+	d.mount()
+	if got := sums(t, d.mnt); got != want {
+		t.Errorf("after all of it:\n%s\nwant:\n%s", got, want)
+	}
+	d.umount()
+}
+
+// Without an Egress the commands say what to do.
+func TestEgressRefusals(t *testing.T) {
+	d := newDrive(t)
+	for _, args := range [][]string{{"pins"}, {"unpin", "--yes", "bafy"}, {"egress", "peers"}} {
+		if problem := d.fails(ExitNotFound, args...); !strings.Contains(problem, "egress up") {
+			t.Errorf("%v says %q", args, problem)
+		}
+	}
+	d.fails(ExitNotFound, "egress", "use", "local")
+	d.fails(ExitUsage, "egress", "use", "nonsense")
+	d.fails(ExitUsage, "egress", "use", "http://127.0.0.1:1", "--ca", d.path("none"))
+	d.fails(ExitUsage, "egress", "nonsense")
+	d.fails(ExitUsage, "sync", "--durability", "egress:2") // there is none
+	d.umount()
+	// An Egress that is not there: the drive works, and status says so.
+	d.ok("egress", "use", "http://127.0.0.1:1")
+	d.mount()
+	d.sh("echo x > x")
+	d.ok("sync")
+	if s := d.await("an error", 30*time.Second, func(s *daemon.EgressStatus) bool { return s.Error != "" }); s > 30*time.Second {
+		t.Error(s)
+	}
+	d.fails(ExitUnavailable, "egress", "peers")
+	d.umount()
+	d.ok("egress", "use", "none")
+	d.mount()
+	if s := d.status().Egress; s != nil {
+		t.Errorf("with none: %+v", s)
+	}
+	d.umount()
+}
