@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,21 +42,33 @@ func daemon(dir, options string) error {
 	if err != nil {
 		return err
 	}
-	store := fstest.NewFaulty(fstest.NewMemory())
+	base, err := testStore(dir)
+	if err != nil {
+		return err
+	}
+	store := fstest.NewFaulty(base)
 	cfg := fs.Config{Store: store, Identity: id, StateDir: filepath.Join(dir, "state"),
 		JournalDir: filepath.Join(dir, "journal"), Log: log}
-	if cfg.Vault, err = fs.Create(ctx, cfg); err != nil {
+	o := Options{Log: log}
+	if err := ParseOptions(options, &o); err != nil {
 		return err
+	}
+	cfg.ReadOnly = o.ReadOnly
+	switch vaults, err := fs.Discover(ctx, store, id); {
+	case err != nil:
+		return err
+	case len(vaults) > 0:
+		cfg.Vault = vaults[0].Vault
+	default:
+		if cfg.Vault, err = fs.Create(ctx, cfg); err != nil {
+			return err
+		}
 	}
 	tree, err := fs.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer tree.Abort()
-	o := Options{Log: log}
-	if err := ParseOptions(options, &o); err != nil {
-		return err
-	}
 	hang := make(chan os.Signal, 1)
 	signal.Notify(hang, syscall.SIGUSR1)
 	go func() { // SIGUSR1: the store does not answer any more, and nothing is cached
@@ -75,7 +88,10 @@ func daemon(dir, options string) error {
 	fmt.Println("mounted")
 	select {
 	case <-stop:
-		return s.Unmount(false)
+		if err := s.Unmount(false); err != nil || os.Getenv(keptEnv) == "" {
+			return err
+		}
+		return tree.Close(ctx)
 	case <-giveUp:
 		s.Abort()
 		<-s.Done()
@@ -83,6 +99,16 @@ func daemon(dir, options string) error {
 	case <-s.Done():
 		return nil
 	}
+}
+
+// keptEnv says that the store is a directory, which the next daemon finds again.
+const keptEnv = daemonEnv + "_KEPT"
+
+func testStore(dir string) (fs.Store, error) {
+	if os.Getenv(keptEnv) == "" {
+		return fstest.NewMemory(), nil
+	}
+	return newDirStore(filepath.Join(dir, "store"))
 }
 
 // panicky is a tree with a fault: it panics when it is asked for a name.
@@ -125,7 +151,7 @@ func (l *lines) next() (string, error) {
 	}
 }
 
-func start(t *testing.T, base, options string) *mount {
+func start(t *testing.T, base, options string, env ...string) *mount {
 	t.Helper()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse here: ", err)
@@ -133,6 +159,7 @@ func start(t *testing.T, base, options string) *mount {
 	m := &mount{t: t, dir: filepath.Join(base, "mnt")}
 	m.cmd = exec.Command(os.Args[0])
 	m.cmd.Env = append(os.Environ(), daemonEnv+"="+base, daemonEnv+"_OPTIONS="+options)
+	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stderr = stderr(t)
 	out, err := m.cmd.StdoutPipe()
 	if err != nil {
@@ -148,6 +175,15 @@ func start(t *testing.T, base, options string) *mount {
 		t.Fatalf("the daemon says %q, %v", line, err)
 	}
 	return m
+}
+
+// startKept starts a daemon whose store is kept below base, where one may have run before.
+func startKept(t *testing.T, base, options string, env ...string) *mount {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(base, "mnt"), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	return start(t, base, options, append(env, keptEnv+"=1")...)
 }
 
 // mountTree starts a daemon with a fresh tree.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/hanwen/go-fuse/v2/posixtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +21,7 @@ type ground struct {
 	other  string // a directory of another file system
 	actors map[string]*actor
 	count  int
+	fixed  bool // the cases run in dir itself: nothing can be made there
 }
 
 // run is one case on one ground.
@@ -51,14 +53,20 @@ func (g *ground) actor(user string) *actor {
 func (g *ground) try(t *testing.T, c *testCase) {
 	t.Helper()
 	g.count++
-	dir := filepath.Join(g.dir, fmt.Sprintf("c%d", g.count))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
+	dir := g.dir
+	if !g.fixed {
+		dir = filepath.Join(g.dir, fmt.Sprintf("c%d", g.count))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r := &run{g: g, dir: dir, files: map[string]int{}, marks: map[string]*unix.Stat_t{}}
 	defer func() {
 		for _, fd := range r.files {
 			unix.Close(fd)
+		}
+		if g.fixed {
+			return
 		}
 		if err := removeTree(dir); err != nil {
 			t.Errorf("removing %s: %v", dir, err)
@@ -71,6 +79,9 @@ func (g *ground) try(t *testing.T, c *testCase) {
 			continue
 		}
 		f, ok := operations()[l.op]
+		if !ok {
+			f, ok = aclOperations()[l.op]
+		}
 		if !ok {
 			t.Fatalf("%s: no operation %q", l.at, l.op)
 		}
@@ -201,6 +212,20 @@ func runCases(t *testing.T, g *ground, cases []testCase) {
 		t.Run(c.name, func(t *testing.T) { g.try(t, c) })
 	}
 	t.Logf("%d cases", n)
+}
+
+// TestGoFuse runs the list of tests that go-fuse has for file systems.
+func TestGoFuse(t *testing.T) {
+	needRoot(t)
+	for name, fn := range posixtest.All {
+		t.Run(name, func(t *testing.T) {
+			if name == "FcntlFlockLocksFile" {
+				t.Skip("wants a process's lock to shut out the process itself, which no local file system does")
+			}
+			m := mountTree(t, "")
+			fn(t, m.dir)
+		})
+	}
 }
 
 // TestPOSIX runs the tables.
