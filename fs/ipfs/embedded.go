@@ -114,7 +114,7 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 		apiAddr = "/unix/" + filepath.Clean(conf.SocketPath)
 	}
 	if conf.Network != nil {
-		if err := conf.Network.check(); err != nil {
+		if err := conf.Network.Check(); err != nil {
 			return nil, err
 		}
 	}

@@ -23,8 +23,8 @@ type Network struct {
 	Listen []string
 }
 
-// check refuses what Kubo would fail at much later.
-func (n *Network) check() error {
+// Check refuses addresses that Kubo would fail at much later: fs.ErrInvalid.
+func (n *Network) Check() error {
 	for _, a := range n.Listen {
 		if _, err := ma.NewMultiaddr(a); err != nil {
 			return fmt.Errorf("address %q to listen at: %w: %w", a, fs.ErrInvalid, err)
