@@ -8,36 +8,104 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-// Dir is an open directory. It serves one caller at a time.
+// listing is the names of a directory in the order in which they are given out: sorted,
+// and as far as anybody has read. A cookie is the listing's generation and an index.
 //
-// A cookie is a position in the sorted list of names, and the Dir keeps the list as far as
-// it was read: so nothing is skipped or doubled, whatever is made or removed in between.
-// Two Dirs of an unchanged directory agree on their cookies: the kernel, which caches
-// listings, may begin to read a Dir where another one stopped.
-type Dir struct {
-	t     *Tree
-	ino   Ino
-	begun bool
+// All that began to list a directory in the same state share one listing, and those that
+// began after a change have another one: so an index means the same name to all of them,
+// nothing is skipped or doubled, whatever is made or removed in between. The kernel
+// depends on it: it caches listings, and may go on with the cookies of one open directory
+// in another. A listing of an unchanged directory is the same when it is made anew.
+type listing struct {
+	gen   uint64
 	over  []string // names of the overlays when the listing began, sorted
-	out   []string // names given out; the cookie after a name is its index plus 3
-	done  bool
+	names []string // the cookie after a name is its index plus 3
+	done  bool     // all names are there
+}
+
+const (
+	cookieBits = 32 // of the index
+	genMask    = 1<<31 - 1
+
+	// keptNames bounds the listings of earlier states that are kept for a directory.
+	keptNames = 1 << 18
+)
+
+func (l *listing) cookie(index uint64) uint64 { return l.gen&genMask<<cookieBits | index }
+
+// Dir is an open directory. It serves one caller at a time.
+type Dir struct {
+	t      *Tree
+	in     *inode
+	closed bool
 }
 
 // OpenDir begins a listing.
 func (t *Tree) OpenDir(ctx context.Context, ino Ino) (*Dir, error) {
-	err := t.do(ctx, func() error {
-		_, err := t.getDir(ino)
+	d := &Dir{t: t}
+	err := t.do(ctx, func() (err error) {
+		if d.in, err = t.getDir(ino); err == nil {
+			d.in.lists.open++
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{t: t, ino: ino}
 	return d, nil
 }
 
 // Close ends the listing.
-func (d *Dir) Close() { d.over, d.out = nil, nil }
+func (d *Dir) Close() {
+	d.t.mu.Lock()
+	defer d.t.mu.Unlock()
+	if d.closed {
+		return
+	}
+	d.closed = true
+	if l := &d.in.lists; l.open > 1 {
+		l.open--
+	} else {
+		*l = listings{gen: l.gen}
+	}
+}
+
+// listings are what a loaded directory keeps of its listings, while anybody lists it.
+type listings struct {
+	gen  uint64     // counts changes of names
+	open int        // Dirs
+	made []*listing // the newest last
+}
+
+// at returns the listing that a cookie is of: the current one for a cookie of 0, and if
+// there is no better one.
+func (ls *listings) at(dir *inode, cookie uint64) *listing {
+	if cookie != 0 {
+		for _, l := range ls.made {
+			if l.cookie(0) == cookie>>cookieBits<<cookieBits {
+				return l
+			}
+		}
+	}
+	if n := len(ls.made); n > 0 && ls.made[n-1].gen == ls.gen {
+		return ls.made[n-1]
+	}
+	l := &listing{gen: ls.gen, over: sortedKeys(dir.over)}
+	if len(dir.frozen) > 0 {
+		l.over = append(l.over, sortedKeys(dir.frozen)...)
+		slices.Sort(l.over)
+		l.over = slices.Compact(l.over)
+	}
+	ls.made = append(ls.made, l)
+	kept := 0
+	for i := len(ls.made) - 2; i >= 0; i-- {
+		if kept += len(ls.made[i].names); kept > keptNames {
+			ls.made = slices.Delete(ls.made, 0, i+1)
+			break
+		}
+	}
+	return l
+}
 
 // dirBatch is how many names are looked at under one hold of the tree's lock.
 const dirBatch = 512
@@ -45,27 +113,22 @@ const dirBatch = 512
 // Read calls fn for each name from a cookie on, 0 being the start, until it returns
 // false. next is the cookie of the entry after e.
 func (d *Dir) Read(ctx context.Context, cookie uint64, fn func(e DirEntry, next uint64) bool) error {
-	if cookie == 0 || !d.begun { // rewinddir sees the directory as it is now
-		if err := d.begin(ctx); err != nil {
-			return err
-		}
-		for int(cookie)-2 > len(d.out) && !d.done {
-			if err := d.t.do(ctx, d.skip); err != nil {
-				return err
-			}
-		}
-	}
 	for {
 		var batch []DirEntry
+		var first uint64
+		var more bool
 		err := d.t.do(ctx, func() (err error) {
-			batch, err = d.batch(cookie)
+			batch, first, more, err = d.batch(cookie)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(batch) == 0 {
+		if !more {
 			return nil
+		}
+		if len(batch) > 0 {
+			cookie = first
 		}
 		for _, e := range batch {
 			cookie++
@@ -76,92 +139,80 @@ func (d *Dir) Read(ctx context.Context, cookie uint64, fn func(e DirEntry, next 
 	}
 }
 
-// begin starts the list.
-func (d *Dir) begin(ctx context.Context) error {
-	d.out, d.done = nil, false
-	return d.t.do(ctx, func() error {
-		in, err := d.t.getDir(d.ino)
-		if err != nil {
-			return err
-		}
-		d.over = sortedKeys(in.over)
-		if len(in.frozen) > 0 {
-			d.over = append(d.over, sortedKeys(in.frozen)...)
-			slices.Sort(d.over)
-			d.over = slices.Compact(d.over)
-		}
-		d.begun = true
-		return nil
-	})
-}
-
-// skip adds names to the list that nobody asked this Dir for. It runs under the tree's lock.
-func (d *Dir) skip() error {
-	dir, err := d.t.getDir(d.ino)
+// batch returns the entries from a cookie on, the cookie as it is in their listing, and
+// whether there may be more. An entry that was given out before and is gone now has no
+// name. It runs under the tree's lock.
+func (d *Dir) batch(cookie uint64) (out []DirEntry, first uint64, more bool, err error) {
+	dir, err := d.t.getDir(d.in.attr.Ino)
 	if err != nil {
-		return err
+		return nil, 0, false, err
 	}
-	_, err = d.more(dir, dirBatch)
-	return err
-}
-
-// batch returns the entries from a cookie on. An entry that was given out before and is
-// gone now has no name. It runs under the tree's lock.
-func (d *Dir) batch(cookie uint64) ([]DirEntry, error) {
-	dir, err := d.t.getDir(d.ino)
-	if err != nil {
-		return nil, err
+	l := dir.lists.at(dir, cookie)
+	index := cookie & (1<<cookieBits - 1)
+	first = l.cookie(index)
+	if index == 0 && cookie != 0 {
+		return nil, 0, false, nil // never given out
 	}
-	var out []DirEntry
-	if cookie == 0 {
-		out = append(out, DirEntry{".", d.ino, ModeDir})
-		cookie++
+	if int(index)-2 > len(l.names) { // made anew, and not read as far yet
+		if l.done {
+			return nil, 0, false, nil
+		}
+		_, err := d.t.extend(dir, l, dirBatch)
+		return nil, 0, true, err
 	}
-	if cookie == 1 {
+	if index == 0 {
+		out = append(out, DirEntry{".", dir.attr.Ino, ModeDir})
+		index++
+	}
+	if index == 1 {
 		up := dir.parent
 		if up == nil {
 			up = dir
 		}
 		out = append(out, DirEntry{"..", up.attr.Ino, ModeDir})
-		cookie++
+		index++
 	}
-	for i := int(cookie) - 2; i < len(d.out) && len(out) < dirBatch; i++ {
-		e, err := d.t.entry(dir, d.out[i])
+	for i := int(index) - 2; i < len(l.names) && len(out) < dirBatch; i++ {
+		e, err := d.t.entry(dir, l.names[i])
 		if err != nil && !isNotFound(err) {
-			return nil, err
+			return nil, 0, false, err
 		}
 		out = append(out, e)
 	}
-	if d.done || len(out) >= dirBatch || int(cookie)-2 > len(d.out) {
-		return out, nil
+	if l.done || len(out) >= dirBatch {
+		return out, first, len(out) > 0, nil
 	}
-	more, err := d.more(dir, dirBatch-len(out))
-	return append(out, more...), err
+	new, err := d.t.extend(dir, l, dirBatch-len(out))
+	out = append(out, new...)
+	return out, first, len(out) > 0, err
 }
 
-// more adds up to n names to the list and returns them.
-func (d *Dir) more(dir *inode, n int) ([]DirEntry, error) {
-	more, done, err := d.extend(dir, n)
+// extend adds up to n names to a listing and returns them.
+func (t *Tree) extend(dir *inode, l *listing, n int) ([]DirEntry, error) {
+	more, done, err := t.namesAfter(dir, l, n)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range more {
-		d.out = append(d.out, e.Name)
+		l.names = append(l.names, e.Name)
 	}
-	d.done = done
+	if l.done = done; done {
+		l.over = nil
+	}
 	return more, nil
 }
 
-// extend merges the committed names with those of the overlays, after the last one given.
-func (d *Dir) extend(dir *inode, n int) (out []DirEntry, done bool, err error) {
+// namesAfter merges the committed names with those of the overlays, after the last one
+// of a listing.
+func (t *Tree) namesAfter(dir *inode, l *listing, n int) (out []DirEntry, done bool, err error) {
 	from := ""
-	if k := len(d.out); k > 0 {
-		from = d.out[k-1] + "\x00"
+	if k := len(l.names); k > 0 {
+		from = l.names[k-1] + "\x00"
 	}
-	i, _ := slices.BinarySearch(d.over, from)
-	over := d.over[i:]
+	i, _ := slices.BinarySearch(l.over, from)
+	over := l.over[i:]
 	add := func(name string) bool {
-		e, err2 := d.t.entry(dir, name)
+		e, err2 := t.entry(dir, name)
 		if err2 == nil {
 			out = append(out, e)
 		} else if !isNotFound(err2) {
@@ -169,7 +220,7 @@ func (d *Dir) extend(dir *inode, n int) (out []DirEntry, done bool, err error) {
 		}
 		return err == nil && len(out) < n
 	}
-	scan := d.t.btree(crypt.PageDirectory, dir.base).scan(from, func(key string, value []byte) bool {
+	scan := t.btree(crypt.PageDirectory, dir.base).scan(from, func(key string, value []byte) bool {
 		for len(over) > 0 && over[0] < key {
 			name := over[0]
 			over = over[1:]

@@ -30,6 +30,7 @@ type inode struct {
 	base   crypt.PagePointer
 	over   map[string]*inode // changed since the freeze; nil for a name that is gone
 	frozen map[string]*inode // what the running commit writes
+	lists  listings
 
 	// Files.
 	ext       extents

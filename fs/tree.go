@@ -304,6 +304,7 @@ func put[K comparable](m *map[K]*inode, k K, in *inode) {
 // setName makes a name of dir stand for in, or for nothing.
 func (t *Tree) setName(dir *inode, name string, in *inode) {
 	put(&dir.over, name, in)
+	dir.lists.gen++
 	t.mark(dir)
 }
 

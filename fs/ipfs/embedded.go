@@ -137,9 +137,11 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	e.pending.guard(before || now)
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	// The context of the node is not that of its start.
-	n, err := core.NewNode(context.WithoutCancel(ctx), &core.BuildCfg{
-		Repo: r, Online: conf.Network != nil, Permanent: true, ShutdownTimeout: 30 * time.Second,
-	})
+	build := &core.BuildCfg{Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second}
+	if conf.Network != nil {
+		build.Online, build.Host = true, conf.Network.hostOption()
+	}
+	n, err := core.NewNode(context.WithoutCancel(ctx), build)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

@@ -21,13 +21,20 @@ import (
 type Network struct {
 	// Listen are the multiaddrs where peers may connect; without any the node only dials.
 	Listen []string
+	// Upload and Download bound what goes over the connections that the node dials, all
+	// together, in bytes a second; 0 is no bound.
+	Upload, Download int
 }
 
 // Check refuses addresses that Kubo would fail at much later: fs.ErrInvalid.
 func (n *Network) Check() error {
 	for _, a := range n.Listen {
-		if _, err := ma.NewMultiaddr(a); err != nil {
+		m, err := ma.NewMultiaddr(a)
+		if err != nil {
 			return fmt.Errorf("address %q to listen at: %w: %w", a, fs.ErrInvalid, err)
+		}
+		if _, err := m.ValueForProtocol(ma.P_TCP); err != nil || len(m) != 2 {
+			return fmt.Errorf("address %q to listen at, which is not like /ip4/0.0.0.0/tcp/4001: %w", a, fs.ErrInvalid)
 		}
 	}
 	return nil
@@ -38,6 +45,7 @@ func (n *Network) apply(c *config.Config) {
 	if n == nil {
 		return
 	}
+	onlyOurTransport(&c.Swarm.Transports)
 	c.Addresses.Swarm = append([]string{}, n.Listen...)
 	c.Bitswap.ServerEnabled = config.True
 	c.Bitswap.Libp2pEnabled = config.True

@@ -1,0 +1,114 @@
+package ipfs
+
+import (
+	"context"
+	"net"
+
+	"github.com/ipfs/kubo/config"
+	kubolibp2p "github.com/ipfs/kubo/core/node/libp2p"
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/time/rate"
+)
+
+// maxPiece is the most that goes through a bound at once, in bytes.
+const maxPiece = 64 << 10
+
+// hostOption makes the node speak TCP alone, over connections that keep to the bounds.
+func (n *Network) hostOption() kubolibp2p.HostOption {
+	d := &throttle{up: limiter(n.Upload), down: limiter(n.Download)}
+	return func(id peer.ID, ps peerstore.Peerstore, options ...libp2p.Option) (host.Host, error) {
+		var o []tcp.Option
+		if d.up != nil || d.down != nil {
+			o = append(o, tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) { return d, nil }))
+		}
+		args := make([]any, len(o))
+		for i := range o {
+			args[i] = o[i]
+		}
+		return kubolibp2p.DefaultHostOption(id, ps, append(options, libp2p.Transport(tcp.NewTCPTransport, args...))...)
+	}
+}
+
+// onlyOurTransport turns Kubo's own transports off.
+func onlyOurTransport(t *config.Transports) {
+	off := config.False
+	t.Network.TCP, t.Network.Websocket, t.Network.QUIC = off, off, off
+	t.Network.WebTransport, t.Network.WebRTCDirect, t.Network.Relay = off, off, off
+}
+
+// limiter lets n bytes pass a second; nil for no bound.
+func limiter(n int) *rate.Limiter {
+	if n <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(n), piece(n))
+}
+
+// piece is how much goes through a bound at once: little enough that it does not wait
+// for longer than those who write allow.
+func piece(perSecond int) int { return max(1024, min(maxPiece, perSecond/4)) }
+
+// throttle dials connections that share two bounds.
+type throttle struct{ up, down *rate.Limiter }
+
+// DialContext implements tcp.ContextDialer.
+func (d *throttle) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	return &throttledConn{Conn: c, throttle: d, life: life, end: end}, nil
+}
+
+// throttledConn waits for the bounds; its close ends the wait.
+type throttledConn struct {
+	net.Conn
+	*throttle
+	life context.Context
+	end  context.CancelFunc
+}
+
+func (c *throttledConn) Close() error {
+	c.end()
+	return c.Conn.Close()
+}
+
+// Read takes what is there and then waits: the other side is held back by TCP.
+func (c *throttledConn) Read(p []byte) (int, error) {
+	if c.down == nil {
+		return c.Conn.Read(p)
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.down.Burst())])
+	if n > 0 {
+		if wait := c.down.WaitN(c.life, n); wait != nil && err == nil {
+			err = net.ErrClosed
+		}
+	}
+	return n, err
+}
+
+func (c *throttledConn) Write(p []byte) (done int, err error) {
+	if c.up == nil {
+		return c.Conn.Write(p)
+	}
+	for len(p) > 0 {
+		n := min(len(p), c.up.Burst())
+		if err := c.up.WaitN(c.life, n); err != nil {
+			return done, net.ErrClosed
+		}
+		n, err = c.Conn.Write(p[:n])
+		done += n
+		if err != nil {
+			return done, err
+		}
+		p = p[n:]
+	}
+	return done, nil
+}
