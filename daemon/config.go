@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,29 +13,73 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fuse"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
 // ErrConfig: the configuration file cannot be used as it is.
 var ErrConfig = errors.New("bad configuration")
 
-// Config is config.toml. A key that is not here is an error.
+// Config is config.toml. A key that is not here is an error. packaging/config.toml says
+// what each key means, to people.
 type Config struct {
 	// IPFS is the RPC of the user's own node: http://HOST:PORT, https://…, or the path
 	// of a unix socket. Empty: the embedded node.
-	IPFS string `toml:"ipfs"`
+	IPFS string `toml:"ipfs" json:"ipfs"`
 	// IPFSAuthFile holds what the node wants as authorization: "bearer:TOKEN" or
 	// "basic:USER:PASSWORD".
-	IPFSAuthFile string `toml:"ipfs_auth_file"`
-	// Durability is what fsync waits for: "local" or "ipfs".
-	Durability string `toml:"durability"`
+	IPFSAuthFile string `toml:"ipfs_auth_file" json:"ipfs_auth_file"`
+	// Durability is what fsync waits for: "local", "ipfs" or "egress:N".
+	Durability string `toml:"durability" json:"durability"`
 	// MountOptions are added before those of the command line.
-	MountOptions string `toml:"mount_options"`
+	MountOptions string `toml:"mount_options" json:"mount_options"`
 	// CacheMiB bounds the cache of blocks from a node that is not embedded.
-	CacheMiB uint64 `toml:"cache_mib"`
+	CacheMiB uint64 `toml:"cache_mib" json:"cache_mib"`
 	// MemoryMiB bounds the memory for caches and unsealed writes.
-	MemoryMiB int64 `toml:"memory_mib"`
+	MemoryMiB int64 `toml:"memory_mib" json:"memory_mib"`
 	// Deadline is the longest that a call waits for the store.
-	Deadline duration `toml:"deadline"`
+	Deadline duration `toml:"deadline" json:"deadline"`
+
+	Egress  EgressConfig  `toml:"egress" json:"egress"`
+	Network NetworkConfig `toml:"network" json:"network"`
+	Horizon HorizonConfig `toml:"horizon" json:"horizon"`
+}
+
+// EgressConfig says where copies are kept. Without URL, `ipfscloud egress use` does.
+type EgressConfig struct {
+	// URL are the REST APIs of peers of one cluster, tried in turn: http://HOST:PORT,
+	// https://HOST:PORT or unix:///PATH.
+	URL []string `toml:"url" json:"url"`
+	// CAFile holds the certificate that https shows, or that of its authority.
+	CAFile string `toml:"ca_file" json:"ca_file"`
+	// AuthFile holds "basic:USER:PASSWORD" or "bearer:TOKEN".
+	AuthFile string `toml:"auth_file" json:"auth_file"`
+	// ReplicasMin copies count as held, and ReplicasMax are wanted; 0 is 2 and 3, as far
+	// as there are so many peers. -1 for both is one on each peer.
+	ReplicasMin int `toml:"replicas_min" json:"replicas_min"`
+	ReplicasMax int `toml:"replicas_max" json:"replicas_max"`
+	// Peers are names or ids of peers to prefer.
+	Peers []string `toml:"peers" json:"peers"`
+}
+
+// NetworkConfig is for the embedded node, when it has an Egress.
+type NetworkConfig struct {
+	// Listen are the multiaddrs where peers may connect. Without any the node dials them,
+	// and they fetch over its connections.
+	Listen []string `toml:"listen" json:"listen"`
+	// UploadKiB and DownloadKiB bound what goes to all peers and comes from them, in KiB
+	// a second; 0 is no bound.
+	UploadKiB   int `toml:"upload_kib" json:"upload_kib"`
+	DownloadKiB int `toml:"download_kib" json:"download_kib"`
+}
+
+// HorizonConfig is for the page.
+type HorizonConfig struct {
+	Enabled bool `toml:"enabled" json:"enabled"`
+	// Listen is a loopback address and a port; port 0 is any that is free.
+	Listen string `toml:"listen" json:"listen"`
+	// MetricsTokenFile holds the bearer token for /metrics; without it there are no
+	// metrics but over the control socket.
+	MetricsTokenFile string `toml:"metrics_token_file" json:"metrics_token_file"`
 }
 
 type duration struct{ time.Duration }
@@ -45,28 +90,55 @@ func (d *duration) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-// LoadConfig reads a configuration file; one that is not there stands for the defaults.
-func LoadConfig(path string) (Config, error) {
-	c := Config{Durability: string(fs.DurabilityLocal), CacheMiB: 4096, MemoryMiB: 256, Deadline: duration{30 * time.Second}}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return c, nil
+// MarshalText writes "30s".
+func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// DefaultConfig is the configuration of a home without a file.
+func DefaultConfig() Config {
+	return Config{
+		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, MemoryMiB: 256, Deadline: duration{30 * time.Second},
+		Egress:  EgressConfig{URL: []string{}, Peers: []string{}},
+		Network: NetworkConfig{Listen: []string{}},
+		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},
 	}
-	if err != nil {
+}
+
+// LoadConfig reads a configuration file, and what the environment says instead; a file
+// that is not there stands for the defaults.
+func LoadConfig(path string) (Config, error) {
+	c := DefaultConfig()
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	meta, err := toml.Decode(string(b), &c)
+	if err == nil {
+		if err := c.decode(path, string(b)); err != nil {
+			return c, err
+		}
+	}
+	if _, err := c.fromEnvironment(os.LookupEnv); err != nil {
+		return c, err
+	}
+	return c, c.check(path)
+}
+
+// decode reads a file over the values that are there.
+func (c *Config) decode(path, text string) error {
+	meta, err := toml.Decode(text, c)
 	if err != nil {
-		return c, fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+		return fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
 	}
 	if extra := meta.Undecoded(); len(extra) > 0 {
 		names := make([]string, len(extra))
 		for i, k := range extra {
 			names[i] = k.String()
+			if near := nearest(names[i], c.keys()); near != "" {
+				names[i] += " (did you mean " + near + "?)"
+			}
 		}
-		return c, fmt.Errorf("%w: %s: unknown key %s", ErrConfig, path, strings.Join(names, ", "))
+		return fmt.Errorf("%w: %s: unknown key %s", ErrConfig, path, strings.Join(names, ", "))
 	}
-	return c, c.check(path)
+	return nil
 }
 
 func knownDurability(s string) bool {
@@ -78,15 +150,39 @@ func (c *Config) check(path string) error {
 	bad := func(format string, a ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrConfig, path, fmt.Sprintf(format, a...))
 	}
+	for _, f := range []struct{ key, file string }{
+		{"ipfs_auth_file", c.IPFSAuthFile}, {"egress.ca_file", c.Egress.CAFile}, {"egress.auth_file", c.Egress.AuthFile},
+		{"horizon.metrics_token_file", c.Horizon.MetricsTokenFile},
+	} {
+		if f.file != "" && !filepath.IsAbs(f.file) {
+			return bad("%s is %q, but must be an absolute path", f.key, f.file)
+		}
+	}
+	e := &c.Egress
 	switch {
 	case !knownDurability(c.Durability):
 		return bad("durability is %q, but must be local, ipfs or egress:N", c.Durability)
-	case c.IPFSAuthFile != "" && !filepath.IsAbs(c.IPFSAuthFile):
-		return bad("ipfs_auth_file is %q, but must be an absolute path", c.IPFSAuthFile)
 	case c.MemoryMiB < 32:
 		return bad("memory_mib is %d, but must be 32 or more", c.MemoryMiB)
 	case c.Deadline.Duration < time.Second:
 		return bad("deadline is %v, but must be 1s or more", c.Deadline.Duration)
+	case e.ReplicasMin < -1 || e.ReplicasMax < -1 || (e.ReplicasMin == -1) != (e.ReplicasMax == -1):
+		return bad("egress.replicas_min and replicas_max are %d and %d, but must be 0 or more, or both -1", e.ReplicasMin, e.ReplicasMax)
+	case e.ReplicasMax > 0 && e.ReplicasMin > e.ReplicasMax:
+		return bad("egress.replicas_min is %d, more than replicas_max, %d", e.ReplicasMin, e.ReplicasMax)
+	case c.Network.UploadKiB < 0 || c.Network.DownloadKiB < 0:
+		return bad("network.upload_kib and download_kib must be 0 or more")
+	}
+	if err := (&ipfs.Network{Listen: c.Network.Listen}).Check(); err != nil {
+		return bad("network.listen: %v", err)
+	}
+	if host, _, err := net.SplitHostPort(c.Horizon.Listen); err != nil || !net.ParseIP(host).IsLoopback() {
+		return bad("horizon.listen is %q, but must be a loopback address and a port, as 127.0.0.1:0", c.Horizon.Listen)
+	}
+	for _, u := range e.URL {
+		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "unix://") {
+			return bad("egress.url has %q, but wants http://HOST:PORT, https://HOST:PORT or unix:///PATH", u)
+		}
 	}
 	if err := fuse.ParseOptions(c.MountOptions, &fuse.Options{}); err != nil {
 		return bad("%v", err)

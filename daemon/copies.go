@@ -115,12 +115,9 @@ func (e *egress) describe(out *horizon.State) {
 
 // egressClient is a client of the Egress in use; nil if there is none.
 func egressClient(h Home, c Config, log *slog.Logger) (*cluster.Client, error) {
-	used, err := EgressUsed(h)
-	if err != nil {
+	used, err := c.egressInUse(h)
+	if err != nil || used.none() {
 		return nil, err
-	}
-	if !used.Local && len(used.URLs) == 0 {
-		return nil, nil
 	}
 	cfg, err := used.clusterConfig(h)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,9 +30,10 @@ func TestConfig(t *testing.T) {
 	}
 	c, err = load("ipfs = \"/run/ipfs.sock\"\nipfs_auth_file = \"/secret\"\ndurability = \"ipfs\"\n" +
 		"mount_options = \"noatime,umask=077\"\ncache_mib = 1\nmemory_mib = 64\ndeadline = \"5s\"\n")
-	want := Config{IPFS: "/run/ipfs.sock", IPFSAuthFile: "/secret", Durability: "ipfs", MountOptions: "noatime,umask=077",
-		CacheMiB: 1, MemoryMiB: 64, Deadline: duration{5 * time.Second}}
-	if err != nil || c != want {
+	want := DefaultConfig()
+	want.IPFS, want.IPFSAuthFile, want.Durability, want.MountOptions = "/run/ipfs.sock", "/secret", "ipfs", "noatime,umask=077"
+	want.CacheMiB, want.MemoryMiB, want.Deadline = 1, 64, duration{5 * time.Second}
+	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("all keys: %+v, %v", c, err)
 	}
 	for text, words := range map[string]string{
@@ -39,7 +41,7 @@ func TestConfig(t *testing.T) {
 		"[table]\nkey = 1":         "unknown key table",
 		"ipfs = 3":                 "ipfs",
 		"= =":                      "config.toml",
-		"durability = \"egress\"":  "local or ipfs",
+		"durability = \"egress\"":  "egress:N",
 		"memory_mib = 31":          "32 or more",
 		"deadline = \"0s\"":        "1s or more",
 		"mount_options = \"suid\"": "suid",

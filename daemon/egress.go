@@ -81,7 +81,16 @@ func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, dev
 // choosePolicy is what the configuration says; else two copies that count and three that
 // are wanted, as far as there are so many peers now.
 func (e *egress) choosePolicy(ctx context.Context, c Config) cluster.Policy {
-	p := cluster.Policy{Min: 2, Max: 3}
+	p := cluster.Policy{Min: c.Egress.ReplicasMin, Max: c.Egress.ReplicasMax, Peers: c.Egress.Peers}
+	automatic := p.Min == 0 && p.Max == 0
+	switch {
+	case automatic:
+		p.Min, p.Max = 2, 3
+	case p.Max == 0:
+		p.Max = max(p.Min, 3)
+	case p.Min == 0:
+		p.Min = min(2, p.Max)
+	}
 	ctx, cancel := context.WithTimeout(ctx, askPeers)
 	defer cancel()
 	peers, err := e.client.Peers(ctx)
@@ -89,7 +98,7 @@ func (e *egress) choosePolicy(ctx context.Context, c Config) cluster.Policy {
 		e.log.Warn("asking Egress for its peers", "error", err)
 		return p
 	}
-	if n := len(peers); n > 0 {
+	if n := len(peers); n > 0 && automatic {
 		p.Min, p.Max = min(p.Min, n), min(p.Max, n)
 	}
 	e.tell(peers)

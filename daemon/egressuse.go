@@ -47,7 +47,7 @@ func UseEgress(h Home, u EgressUse) error {
 		}
 		*f = abs
 	}
-	if !u.Local && len(u.URLs) == 0 {
+	if u.none() {
 		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -82,6 +82,16 @@ func EgressUsed(h Home) (u EgressUse, err error) {
 	}
 	return u, nil
 }
+
+// egressInUse is the Egress of the configuration, or else the one that was chosen.
+func (c *Config) egressInUse(h Home) (EgressUse, error) {
+	if len(c.Egress.URL) > 0 {
+		return EgressUse{URLs: c.Egress.URL, CAFile: c.Egress.CAFile, AuthFile: c.Egress.AuthFile}, nil
+	}
+	return EgressUsed(h)
+}
+
+func (u *EgressUse) none() bool { return !u.Local && len(u.URLs) == 0 }
 
 // clusterConfig is how to reach an Egress, read anew at each start: the ports of the nodes
 // of this machine may have changed.

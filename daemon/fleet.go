@@ -18,6 +18,7 @@ var (
 	ErrFleetBinaries = fleet.ErrBinaries
 	ErrFleetConfig   = fleet.ErrConfig
 	ErrFleetStart    = fleet.ErrStart
+	ErrFleetToken    = fleet.ErrToken
 )
 
 // FleetStatus tells how the nodes of this machine are doing.
@@ -27,11 +28,60 @@ type FleetStatus = fleet.Status
 type FleetParams struct {
 	Home  Home
 	Peers int // nodes there are to be; 0 for those there are
+	Place FleetPlace
 	// Ready is called when each node sees all others.
 	Ready func()
 	// Stop asks for the end.
 	Stop <-chan os.Signal
 	Log  *slog.Logger
+}
+
+// FleetPlace is where nodes are reached; zero values keep what there is, or are loopback.
+type FleetPlace struct {
+	Listen    string // address of the nodes' traffic among each other
+	Announce  string // at which others reach that, if it differs
+	APIListen string // address of the REST API
+	Name      string // of a node that joins
+	Storage   uint64 // bytes a node offers
+}
+
+func (l *FleetPlace) config(h Home, peers int, b fleet.Binaries, log *slog.Logger) fleet.Config {
+	return fleet.Config{Dir: h.Egress, Peers: peers, Binaries: b, Listen: l.Listen, Announce: l.Announce,
+		APIListen: l.APIListen, Storage: l.Storage, Log: log}
+}
+
+// FleetToken is what a node on another machine joins the nodes of this one with. It holds
+// their secret.
+func FleetToken(h Home) (string, error) {
+	t, err := fleet.MakeToken(h.Egress)
+	if err != nil {
+		return "", err
+	}
+	return t.Encode()
+}
+
+// JoinFleet makes a node here that belongs to the nodes a token is of; RunFleet starts it.
+// It returns the node's id.
+func JoinFleet(ctx context.Context, h Home, token string, l FleetPlace) (string, error) {
+	binaries, err := fleet.FindBinaries()
+	if err != nil {
+		return "", err
+	}
+	c := l.config(h, 0, binaries, nil)
+	c.Name = l.Name
+	if err := fleet.Join(ctx, token, c); err != nil {
+		return "", err
+	}
+	info, err := fleet.Load(h.Egress)
+	if err != nil {
+		return "", err
+	}
+	return info.Endpoints[0].Peer, nil
+}
+
+// TrustFleet lets the changes of nodes elsewhere, by their ids, count for those here.
+func TrustFleet(ctx context.Context, h Home, ids []string) error {
+	return fleet.Trust(ctx, h.Egress, ids...)
 }
 
 // RunFleet starts the nodes of this machine and watches over them until it is asked to
@@ -50,7 +100,7 @@ func RunFleet(ctx context.Context, p FleetParams) error {
 		case <-ctx.Done():
 		}
 	}()
-	f, err := fleet.Up(ctx, fleet.Config{Dir: p.Home.Egress, Peers: p.Peers, Binaries: binaries, Log: p.Log})
+	f, err := fleet.Up(ctx, p.Place.config(p.Home, p.Peers, binaries, p.Log))
 	if err != nil {
 		return err
 	}

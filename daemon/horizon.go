@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/daemon/horizon"
@@ -23,7 +24,20 @@ type horizonServer struct {
 // startHorizon serves the page. A drive without it is still a drive: what goes wrong is
 // logged.
 func (s *Service) startHorizon() *horizonServer {
-	page, err := horizon.New(horizon.Config{Source: s.page, Log: s.p.Log})
+	c := s.p.Config.Horizon
+	if !c.Enabled {
+		return nil
+	}
+	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Log: s.p.Log, MetricsToken: func() string {
+		if c.MetricsTokenFile == "" {
+			return ""
+		}
+		b, err := os.ReadFile(c.MetricsTokenFile)
+		if err != nil {
+			s.p.Log.Warn("the token for metrics", "error", err)
+		}
+		return strings.TrimSpace(string(b))
+	}})
 	if err != nil {
 		s.p.Log.Warn("there is no page", "error", err)
 		return nil
@@ -57,7 +71,7 @@ type PageLogin struct {
 
 func (s *Service) pageLogin() (PageLogin, error) {
 	if s.horizon == nil {
-		return PageLogin{}, fmt.Errorf("this drive has no page; see its log: %w", fs.ErrNotFound)
+		return PageLogin{}, fmt.Errorf("this drive has no page: it is turned off in the configuration, or see its log: %w", fs.ErrNotFound)
 	}
 	l := s.horizon.server.Login()
 	return PageLogin{URL: l.URL, Code: l.Code, Port: s.horizon.server.Port(), Expires: l.Expires, HTML: l.Redirect()}, nil

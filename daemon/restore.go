@@ -17,14 +17,15 @@ import (
 // restoreTries is how many commits of a vault are tried, the newest first.
 const restoreTries = 16
 
-// network is what the embedded node needs to reach Egress; nil keeps it offline.
+// network is what the embedded node needs to reach Egress; nil keeps it offline. Without
+// an address to listen at it dials the peers, and they fetch over its connections.
 func (s *Service) network() (*ipfs.Network, error) {
-	used, err := EgressUsed(s.p.Home)
-	if err != nil || !used.Local && len(used.URLs) == 0 {
+	used, err := s.p.Config.egressInUse(s.p.Home)
+	if err != nil || used.none() {
 		return nil, err
 	}
-	// It dials the peers, and they fetch over its connections: nobody needs to reach it.
-	return &ipfs.Network{}, nil
+	n := s.p.Config.Network
+	return &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10}, nil
 }
 
 // pinned is a commit as a pin in Egress names it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -23,6 +24,8 @@ type egressCommand struct {
 	json  bool
 	ca    string
 	auth  string
+	place daemon.FleetPlace
+	token string
 	ready int
 }
 
@@ -31,18 +34,26 @@ func (c *egressCommand) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.json, "json", false, "status, peers: print JSON")
 	f.StringVar(&c.ca, "ca", "", "use: `FILE` with the certificate that the URL shows, or that of its authority")
 	f.StringVar(&c.auth, "auth-file", "", "use: `FILE` that holds basic:USER:PASSWORD or bearer:TOKEN")
+	f.StringVar(&c.place.Listen, "listen", "", "up, run, join: `ADDRESS` for the nodes' traffic among each other; loopback if none is given")
+	f.StringVar(&c.place.Announce, "announce", "", "up, run, join: address or name at which other machines reach that")
+	f.StringVar(&c.place.APIListen, "api-listen", "", "up, run, join: `ADDRESS` of the REST API")
+	f.StringVar(&c.place.Name, "name", "", "join: `NAME` of the node, for people")
+	f.Uint64Var(&c.place.Storage, "storage", 0, "up, run, join: `BYTES` that a node offers; most of what is free if none are given")
+	f.StringVar(&c.token, "token-file", "-", "join: `FILE` with the token; - is standard input")
 	f.IntVar(&c.ready, "ready-fd", -1, "internal: tell descriptor `N` when the nodes are ready")
 }
 
 func (c *egressCommand) parse(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("%w: want up, run, down, status, peers or use", errUsage)
+		return fmt.Errorf("%w: want up, run, down, status, peers, use, token, join or trust", errUsage)
 	}
 	c.what, c.args = args[0], args[1:]
 	switch {
 	case c.what == "use" && len(c.args) == 0:
 		return fmt.Errorf("%w: want URLs of one cluster's REST API, local, or none", errUsage)
-	case c.what != "use" && len(c.args) > 0:
+	case c.what == "trust" && len(c.args) == 0:
+		return fmt.Errorf("%w: want ids of nodes", errUsage)
+	case c.what != "use" && c.what != "trust" && len(c.args) > 0:
 		return fmt.Errorf("%w: unexpected argument %q", errUsage, c.args[0])
 	case c.peers < 0 || c.peers > 100:
 		return fmt.Errorf("%w: --peers is 1 to 100", errUsage)
@@ -64,6 +75,18 @@ func (c *egressCommand) run(ctx context.Context, e *env) error {
 		return c.listPeers(ctx, e)
 	case "use":
 		return c.use(e)
+	case "token":
+		t, err := daemon.FleetToken(e.home)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(e.err, "Who has this can join, and see and change what is kept. Give it to nobody else.")
+		fmt.Fprintln(e.out, t)
+		return nil
+	case "join":
+		return c.join(ctx, e)
+	case "trust":
+		return daemon.TrustFleet(ctx, e.home, c.args)
 	}
 	return fmt.Errorf("%w: there is no `egress %s`", errUsage, c.what)
 }
@@ -76,8 +99,9 @@ func (c *egressCommand) up(ctx context.Context, e *env) error {
 	if err := e.home.Make(); err != nil {
 		return err
 	}
-	t := task{args: []string{"egress", "run", "--ready-fd", fmt.Sprint(readyFD), "--peers", fmt.Sprint(c.peers)},
-		log: e.home.LogFile(), wait: fleetWait}
+	t := task{args: []string{"egress", "run", "--ready-fd", fmt.Sprint(readyFD), "--peers", fmt.Sprint(c.peers),
+		"--listen", c.place.Listen, "--announce", c.place.Announce, "--api-listen", c.place.APIListen,
+		"--storage", fmt.Sprint(c.place.Storage)}, log: e.home.LogFile(), wait: fleetWait}
 	if _, err := background(ctx, t); err != nil {
 		return err
 	}
@@ -118,7 +142,7 @@ func (c *egressCommand) serve(ctx context.Context, e *env) error {
 		}
 	}
 	told := false
-	err = daemon.RunFleet(ctx, daemon.FleetParams{Home: e.home, Peers: peers, Stop: signals, Log: log, Ready: func() {
+	err = daemon.RunFleet(ctx, daemon.FleetParams{Home: e.home, Peers: peers, Place: c.place, Stop: signals, Log: log, Ready: func() {
 		told = true
 		if pipe != nil {
 			if err := tell(pipe, answer{}); err != nil {
@@ -135,6 +159,35 @@ func (c *egressCommand) serve(ctx context.Context, e *env) error {
 		_ = tell(pipe, failed(err))
 	}
 	return err
+}
+
+// join makes a node that belongs to those of another machine.
+func (c *egressCommand) join(ctx context.Context, e *env) error {
+	in := e.in
+	if c.token != "-" {
+		f, err := os.Open(c.token)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		defer f.Close()
+		in = f
+	} else if e.terminal() {
+		fmt.Fprintln(e.err, "Paste the token, then press Ctrl-D:")
+	}
+	b, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	if err != nil {
+		return err
+	}
+	if err := e.home.Make(); err != nil {
+		return err
+	}
+	id, err := daemon.JoinFleet(ctx, e.home, string(b), c.place)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "The node is made. Start it with `ipfscloud egress run` or its systemd unit.\n"+
+		"On a machine of the fleet, `ipfscloud egress trust %s` lets drives use its API.\n", id)
+	return nil
 }
 
 // down stops the nodes. What they keep stays on their disks.

@@ -59,6 +59,7 @@ var exits = []struct {
 	{daemon.ErrFleetBusy, ExitBusy, ""},
 	{daemon.ErrFleetDown, ExitNotFound, "start them with `ipfscloud egress up`"},
 	{daemon.ErrFleetConfig, ExitUsage, ""},
+	{daemon.ErrFleetToken, ExitUsage, "print it again with `ipfscloud egress token`"},
 	{daemon.ErrFleetStart, ExitUnavailable, "see the log; try again"},
 	{daemon.ErrNotRunning, ExitNotFound, "mount it with `ipfscloud mount MOUNTPOINT`"},
 	{daemon.ErrBusy, ExitBusy, ""},
