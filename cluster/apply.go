@@ -116,8 +116,8 @@ func (b *book) enterReport(e *entry, id string, p *wireState, asked, now time.Ti
 	if p.Name != "" {
 		m.name = p.Name
 	}
-	if p.IPFS != "" {
-		m.ipfs, m.addrs = p.IPFS, dialable(p.IPFS, p.IPFSAddrs)
+	if p.IPFS != "" && m.ipfs == "" {
+		m.ipfs = p.IPFS // without the addresses: only public ones are told here
 	}
 	s := statusFrom(p.Status)
 	r := e.reports[id]

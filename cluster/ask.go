@@ -45,7 +45,7 @@ func (b *book) watched() []*entry {
 // come; else, if there is time, those that were not asked for the longest.
 func (b *book) sweep(now time.Time, rotate bool) []string {
 	var due, rest []*entry
-	for _, e := range b.pins {
+	for _, e := range b.order() {
 		switch {
 		case !e.in || e.cid == b.newest || e.waiting > 0:
 		case !e.nextAsk.IsZero() && !now.Before(e.nextAsk):

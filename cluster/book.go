@@ -63,6 +63,7 @@ type entry struct {
 	words    pause     // before it is described again
 	shift    pause     // before it is moved again
 	have     int       // copies, as of the last look
+	calm     time.Time // until then there is nothing to do for it
 	progress time.Time
 	held     bool    // it once was
 	last     keptPin // as it was in the last run, until it is judged the first time

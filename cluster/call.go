@@ -19,7 +19,7 @@ const (
 	fanoutTime = 18 * time.Second
 	// probeTime is for asking whether an endpoint is alive at all.
 	probeTime = 3 * time.Second
-	// streamTimes is how many times CallTimeout a stream may take in all.
+	// streamTimes is how many times what one value may take a stream may take in all.
 	streamTimes = 60
 
 	maxObject  = 4 << 20 // bytes of an answer, or of one value in a stream
@@ -39,7 +39,7 @@ var (
 type request struct {
 	method, path string
 	query        string
-	timeout      time.Duration // for one endpoint; 0 is Config.CallTimeout
+	timeout      time.Duration // for one endpoint; 0 is the usual one
 	fanout       bool          // the cluster asks other peers
 	stream       bool          // many values follow each other
 	begin        func()        // forgets what another endpoint's answer began with
@@ -90,7 +90,11 @@ func best(errs []error) error {
 // try makes a call to one endpoint.
 func (c *Client) try(parent context.Context, e *endpoint, r *request) error {
 	limit := r.timeout
-	if limit == 0 {
+	switch {
+	case limit > 0:
+	case r.fanout:
+		limit = c.fanout
+	default:
 		limit = c.cfg.CallTimeout
 	}
 	ctx, cancel := context.WithCancelCause(parent)
@@ -98,7 +102,7 @@ func (c *Client) try(parent context.Context, e *endpoint, r *request) error {
 	patience := time.AfterFunc(limit, func() { cancel(errTime) })
 	defer patience.Stop()
 	if r.stream {
-		total := time.AfterFunc(streamTimes*max(limit, c.cfg.CallTimeout), func() { cancel(errTime) })
+		total := time.AfterFunc(streamTimes*limit, func() { cancel(errTime) })
 		defer total.Stop()
 	}
 	more := func() {
@@ -121,7 +125,7 @@ func (c *Client) try(parent context.Context, e *endpoint, r *request) error {
 
 // alive asks an endpoint for something that it knows by itself.
 func (c *Client) alive(ctx context.Context, e *endpoint) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, min(probeTime, c.cfg.CallTimeout))
 	defer cancel()
 	var v wireVersion
 	err := c.exchange(ctx, e, &request{
@@ -154,18 +158,18 @@ func (c *Client) exchange(ctx context.Context, e *endpoint, r *request, more fun
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, e.name, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	body := &limited{from: resp.Body, value: maxObject, total: maxStream, more: more}
+	body := &limited{from: resp.Body, value: maxObject, total: maxStream}
 	if err := statusOf(resp, body); err != nil {
 		return fmt.Errorf("%w (%s)", err, e.name)
 	}
-	if err := decode(resp, body, r); err != nil {
+	if err := decode(resp, body, r, more); err != nil {
 		return fmt.Errorf("%w (%s)", err, e.name)
 	}
 	return nil
 }
 
 // decode reads the answer, and what the cluster says after a stream of its end.
-func decode(resp *http.Response, body *limited, r *request) error {
+func decode(resp *http.Response, body *limited, r *request, more func()) error {
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusAccepted {
 		return nil
 	}
@@ -185,6 +189,7 @@ func decode(resp *http.Response, body *limited, r *request) error {
 			return nil
 		}
 		body.value = maxObject
+		more()
 	}
 	for _, text := range resp.Trailer.Values("X-Stream-Error") {
 		if text != "" {
@@ -236,11 +241,10 @@ func plain(s string) string {
 	return s
 }
 
-// limited reads no more than some bytes, and tells when something came.
+// limited reads no more than some bytes.
 type limited struct {
 	from         io.Reader
 	value, total int64 // left for one value, and in all
-	more         func()
 }
 
 func (l *limited) Read(p []byte) (int, error) {
@@ -254,8 +258,5 @@ func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.from.Read(p)
 	l.value -= int64(n)
 	l.total -= int64(n)
-	if n > 0 {
-		l.more()
-	}
 	return n, err
 }

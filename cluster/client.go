@@ -29,6 +29,7 @@ type Client struct {
 	cfg       Config
 	endpoints []*endpoint
 	choice    choice
+	fanout    time.Duration // for calls for which the cluster asks other peers
 	log       *slog.Logger
 }
 
@@ -41,7 +42,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, log: cfg.Log}
+	c := &Client{cfg: cfg, log: cfg.Log, fanout: max(fanoutTime, cfg.CallTimeout)}
 	for _, s := range cfg.Endpoints {
 		e, err := newEndpoint(s, roots)
 		if err != nil {
@@ -138,9 +139,6 @@ func object[T any](ctx context.Context, c *Client, r request) (v T, err error) {
 		v = zero
 	}
 	r.read = func(d *json.Decoder) error { return d.Decode(&v) }
-	if r.fanout {
-		r.timeout = max(fanoutTime, c.cfg.CallTimeout)
-	}
 	err = c.call(ctx, &r)
 	return v, err
 }
@@ -177,7 +175,7 @@ func (c *Client) list(ctx context.Context, begin func(), fn func(*wirePin) error
 
 func (c *Client) peers(ctx context.Context) (all []wirePeer, err error) {
 	err = c.call(ctx, &request{
-		method: http.MethodGet, path: "/peers", fanout: true, stream: true, timeout: fanoutTime,
+		method: http.MethodGet, path: "/peers", fanout: true, stream: true,
 		begin: func() { all = nil },
 		read: func(d *json.Decoder) error {
 			var p wirePeer
@@ -205,7 +203,7 @@ func (c *Client) status(ctx context.Context, cids []string, begin func(), fn fun
 	n := 0
 	return c.call(ctx, &request{
 		method: http.MethodGet, path: "/pins", query: "local=false&filter=&cids=" + strings.Join(cids, ","),
-		fanout: true, stream: true, timeout: fanoutTime,
+		fanout: true, stream: true,
 		begin: func() {
 			n = 0
 			begin()

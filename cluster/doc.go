@@ -41,13 +41,13 @@ var (
 	// ErrConfig is a setting that cannot work.
 	ErrConfig = errors.New("bad configuration of Egress")
 	// ErrUnavailable says that no endpoint answered in time.
-	ErrUnavailable = errors.New("Egress does not answer")
+	ErrUnavailable = errors.New("no answer from Egress")
 	// ErrRefused says that an endpoint answers, and does not let us in.
-	ErrRefused = errors.New("Egress refuses the credentials")
+	ErrRefused = errors.New("credentials refused by Egress")
 	// ErrAnswer is an answer that makes no sense, is cut short, or is too long.
-	ErrAnswer = errors.New("Egress gave an answer that cannot be used")
+	ErrAnswer = errors.New("unusable answer from Egress")
 	// ErrCluster is an error that the cluster reports, in its words.
-	ErrCluster = errors.New("Egress reports an error")
+	ErrCluster = errors.New("error reported by Egress")
 	// ErrNotFound says that the cluster does not have what was asked for.
 	ErrNotFound = errors.New("not in Egress")
 	// ErrShort says that there are fewer copies than somebody waits for.

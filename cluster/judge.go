@@ -34,6 +34,7 @@ func (b *book) judge(e *entry, now time.Time) {
 	if e.in && !e.asked.IsZero() {
 		e.last = keptPin{}
 	}
+	e.calm = b.calmTime(e, now)
 	e.reason, e.have = reason, have
 }
 
@@ -86,6 +87,14 @@ func (b *book) patience(e *entry) time.Duration {
 	return d
 }
 
+// short is the beginning of an error, which is enough in a sentence of several.
+func short(s string) string {
+	if r := []rune(s); len(r) > 120 {
+		return string(r[:120]) + "…"
+	}
+	return s
+}
+
 func because(s string) string {
 	if s == "" {
 		return ""
@@ -106,7 +115,7 @@ func (b *book) waitsFor() string {
 // lookAround notes whether a pin is on its way.
 func (b *book) lookAround() {
 	b.flying = false
-	for _, e := range b.pins {
+	for _, e := range b.order() {
 		b.flying = b.flying || b.inFlight(e)
 	}
 }
@@ -146,6 +155,9 @@ func (b *book) shortfall(e *entry, g group, have, want int) string {
 	if t := b.trouble(e, g); t != "" {
 		return s + ": " + t
 	}
+	if n := len(g.copying) + len(g.queued); n > 0 {
+		return fmt.Sprintf("%s: %d on their way", s, n)
+	}
 	if n := len(b.allocated(e)); n < want {
 		return fmt.Sprintf("%s: it is allocated to %d peers, and %d are up", s, n, len(b.upPeers()))
 	}
@@ -169,7 +181,7 @@ func (b *book) trouble(e *entry, g group) string {
 	}
 	said := func(id, what string) string {
 		if r := e.reports[id]; r != nil {
-			return what + because(r.error)
+			return what + because(short(r.error))
 		}
 		return what
 	}
@@ -177,14 +189,14 @@ func (b *book) trouble(e *entry, g group) string {
 	add(g.gone, func(string) string { return "does not have it any more" })
 	add(g.silent, func(id string) string {
 		if m := b.peers[id]; m != nil && m.doubt != "" {
-			return "cannot tell" + because(m.doubt)
+			return "cannot tell" + because(short(m.doubt))
 		}
 		return "does not answer"
 	})
 	add(g.unknown, func(string) string { return "has not told yet" })
 	add(append(slices.Clone(g.copying), g.queued...), func(id string) string {
 		if r := e.reports[id]; r.attempts > 1 || r.error != "" {
-			return fmt.Sprintf("tries for the %d. time", max(r.attempts, 2)) + because(r.error)
+			return fmt.Sprintf("tries for the %d. time", max(r.attempts, 2)) + because(short(r.error))
 		}
 		return ""
 	})

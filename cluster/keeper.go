@@ -181,6 +181,7 @@ func (k *Keeper) Unpin(cid string) error {
 		b.released[cid] = true
 		e.want, e.again, b.sorted = nil, pause{}, nil
 		b.version++
+		b.judge(e, now)
 		b.sweepOut()
 	})
 	return err

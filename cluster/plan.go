@@ -39,7 +39,12 @@ func (b *book) plan(now time.Time) *action {
 		return nil
 	}
 	b.lookAround()
-	order := b.order()
+	order := make([]*entry, 0, 16)
+	for _, e := range b.order() {
+		if now.After(e.calm) {
+			order = append(order, e)
+		}
+	}
 	for _, next := range []func([]*entry, time.Time) *action{
 		b.planRecover, b.planPin, b.planMove, b.planDescribe, b.planUnpin,
 	} {
@@ -252,6 +257,17 @@ func (b *book) planDescribe(order []*entry, now time.Time) *action {
 		}
 	}
 	return nil
+}
+
+// calmTime is how long there is nothing to do for a pin if nobody says anything new of it.
+func (b *book) calmTime(e *entry, now time.Time) time.Time {
+	switch {
+	case e.want == nil || !e.in || e.state != StateHeld || e.have < b.target() || b.differs(e, now):
+		return time.Time{}
+	case b.policy.Expiry > 0:
+		return e.expires.Add(-b.policy.Expiry / 2)
+	}
+	return now.Add(365 * 24 * time.Hour)
 }
 
 // differs says whether a pin has to be described anew, or renewed.

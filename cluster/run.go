@@ -178,7 +178,7 @@ func (r *runner) pings() {
 		}
 		return func(b *book, now time.Time) {
 			if b.enterPings(all, now) {
-				r.next[lanePeers] = now
+				r.next[lanePeers], r.next[laneGraph] = now, now.Add(b.cfg.PeersEvery)
 			}
 		}, nil
 	})

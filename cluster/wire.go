@@ -53,13 +53,12 @@ type wireStatus struct {
 }
 
 type wireState struct {
-	Name      string    `json:"peername"`
-	Status    string    `json:"status"`
-	Time      time.Time `json:"timestamp"`
-	Error     string    `json:"error"`
-	Attempts  int       `json:"attempt_count"`
-	IPFS      string    `json:"ipfs_peer_id"`
-	IPFSAddrs []string  `json:"ipfs_peer_addresses"`
+	Name     string    `json:"peername"`
+	Status   string    `json:"status"`
+	Time     time.Time `json:"timestamp"`
+	Error    string    `json:"error"`
+	Attempts int       `json:"attempt_count"`
+	IPFS     string    `json:"ipfs_peer_id"`
 }
 
 type wirePeer struct {

@@ -1,0 +1,351 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sim is a cluster in memory and a book that looks after it, by a clock that the test
+// turns: hours pass in milliseconds. It does what IPFS Cluster does as far as a book sees it.
+type sim struct {
+	t       *testing.T
+	now     time.Time
+	cfg     KeeperConfig
+	step    time.Duration
+	b       *book
+	set     map[string]*wirePin
+	peers   map[string]*simPeer
+	refuse  error // what changes are answered with
+	did     []did
+	calls   map[lane]int
+	pinged  time.Time
+	listed  time.Time
+	swept   time.Time
+	rotated time.Time
+}
+
+type did struct {
+	at  time.Duration // since the beginning
+	act *action
+}
+
+type simPeer struct {
+	id, name string
+	down     bool
+	deaf     bool          // its Kubo does not answer
+	takes    time.Duration // for a pin; negative is for ever
+	fails    bool
+	pins     map[string]*simPin
+	busy     map[string]bool // those it copies
+}
+
+type simPin struct {
+	status   status
+	since    time.Time
+	attempts int
+}
+
+var simBegin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newSim(t *testing.T, peers int, p Policy, cfg KeeperConfig) *sim {
+	t.Helper()
+	s := &sim{
+		t: t, now: simBegin, step: 250 * time.Millisecond, cfg: cfg, set: make(map[string]*wirePin), peers: make(map[string]*simPeer),
+		calls: make(map[lane]int),
+	}
+	s.cfg.settle()
+	if s.cfg.Owner == "" {
+		s.cfg.Owner = "me"
+	}
+	s.b = newBook(p, &s.cfg)
+	s.b.jitter = func() float64 { return 0.5 }
+	for i := range peers {
+		id := fmt.Sprintf("peer%d", i+1)
+		s.peers[id] = &simPeer{id: id, name: fmt.Sprintf("node%d", i+1), takes: 2 * time.Second,
+			pins: make(map[string]*simPin), busy: make(map[string]bool)}
+	}
+	return s
+}
+
+// restart forgets what the book knows, as a new process would.
+func (s *sim) restart() {
+	s.b = newBook(s.b.policy, &s.cfg)
+	s.b.jitter = func() float64 { return 0.5 }
+	s.pinged, s.listed = time.Time{}, time.Time{}
+}
+
+// run lets time pass.
+func (s *sim) run(d time.Duration) {
+	for end := s.now.Add(d); s.now.Before(end); s.now = s.now.Add(s.step) {
+		s.tick()
+	}
+}
+
+// until lets time pass until a condition holds, and fails the test after a limit.
+func (s *sim) until(what string, limit time.Duration, ok func() bool) time.Duration {
+	s.t.Helper()
+	begun := s.now
+	for !ok() {
+		if s.now.Sub(begun) > limit {
+			s.t.Fatalf("%s: not within %v\n%s", what, limit, s.dump())
+		}
+		s.run(s.step)
+	}
+	return s.now.Sub(begun)
+}
+
+func (s *sim) dump() string {
+	var out strings.Builder
+	for i, e := range s.b.order() {
+		if i < 10 {
+			fmt.Fprintf(&out, "%+v\n", s.b.pin(e, s.now))
+		}
+	}
+	for _, d := range s.did[max(0, len(s.did)-10):] {
+		fmt.Fprintf(&out, "%v %s %s\n", d.at, d.act.kind, d.act.cid)
+	}
+	return out.String()
+}
+
+func (s *sim) tick() {
+	s.work()
+	if s.now.Sub(s.pinged) >= s.cfg.PeersEvery {
+		s.pinged = s.now
+		s.calls[lanePings]++
+		var all []wireMetric
+		for id, p := range s.peers {
+			if !p.down {
+				all = append(all, wireMetric{Peer: id, Valid: true})
+			}
+		}
+		s.b.enterPings(all, s.now)
+	}
+	if s.now.Sub(s.listed) >= s.cfg.ListEvery {
+		s.listed = s.now
+		s.calls[laneList]++
+		l := &listing{begun: s.now, seen: make(map[string]bool)}
+		for cid, p := range s.set {
+			l.seen[cid] = true
+			s.b.enterPin(p, s.now)
+		}
+		s.b.enterList(l, s.now)
+	}
+	s.ask(laneWatch, s.b.watch(s.now))
+	if s.now.Sub(s.swept) >= s.cfg.MoveEvery {
+		rotate := s.now.Sub(s.rotated) >= s.cfg.SweepEvery
+		if rotate {
+			s.rotated = s.now
+		}
+		if cids := s.b.sweep(s.now, rotate); len(cids) > 0 {
+			s.swept = s.now
+			s.ask(laneSweep, cids)
+		}
+	}
+	if a := s.b.plan(s.now); a != nil {
+		s.calls[laneAct]++
+		s.did = append(s.did, did{s.now.Sub(simBegin), a})
+		p, err := s.act(a)
+		s.b.done(a, p, err, s.now)
+	}
+}
+
+func (s *sim) ask(l lane, cids []string) {
+	if len(cids) == 0 {
+		return
+	}
+	s.calls[l]++
+	var all []*wireStatus
+	for _, cid := range cids {
+		w := &wireStatus{CID: cid, Peers: make(map[string]wireState)}
+		p := s.set[cid]
+		for id, peer := range s.peers {
+			st := wireState{Name: peer.name, Status: statusRemote.String()}
+			switch {
+			case p == nil:
+				st.Status = statusUnpinned.String()
+			case !slices.Contains(p.Allocations, id) && !p.everywhere():
+				if peer.down {
+					continue
+				}
+			case peer.down || peer.deaf:
+				st.Status, st.Error = statusClusterError.String(), "no route"
+			default:
+				pin := peer.pins[cid]
+				if pin == nil {
+					st.Status = statusUnexpectedlyUnpinned.String()
+					break
+				}
+				st.Status, st.Attempts = pin.status.String(), pin.attempts
+				if pin.status == statusPinError {
+					st.Error = "context deadline exceeded"
+				}
+			}
+			w.Peers[id] = st
+		}
+		if p != nil {
+			w.Allocations, w.Metadata, w.Name, w.Created = p.Allocations, p.Metadata, p.Name, p.Timestamp
+		}
+		all = append(all, w)
+	}
+	s.b.doubts(all, s.now)
+	for _, w := range all {
+		s.b.enterStatus(w, s.now, s.now)
+	}
+}
+
+// work is what the peers do by themselves.
+func (s *sim) work() {
+	for _, peer := range s.peers {
+		if peer.down || peer.deaf {
+			continue
+		}
+		for cid := range peer.busy {
+			pin := peer.pins[cid]
+			switch {
+			case pin == nil || pin.status != statusPinning:
+				delete(peer.busy, cid)
+			case peer.takes >= 0 && s.now.Sub(pin.since) >= peer.takes:
+				pin.status, pin.since = statusPinned, s.now
+				if peer.fails {
+					pin.status = statusPinError
+				}
+			}
+		}
+	}
+}
+
+func (p *simPeer) track(cid string, now time.Time) {
+	p.busy[cid] = true
+	if pin := p.pins[cid]; pin == nil {
+		p.pins[cid] = &simPin{status: statusPinning, since: now, attempts: 1}
+	} else if pin.status == statusPinError {
+		pin.status, pin.since, pin.attempts = statusPinning, now, pin.attempts+1
+	}
+}
+
+func (s *sim) act(a *action) (*wirePin, error) {
+	if s.refuse != nil {
+		return &wirePin{}, s.refuse
+	}
+	switch a.kind {
+	case doUnpin:
+		delete(s.set, a.cid)
+		for _, p := range s.peers {
+			delete(p.pins, a.cid)
+		}
+		return &wirePin{}, nil
+	case doRecover:
+		for _, p := range s.peers {
+			if slices.Contains(s.set[a.cid].Allocations, p.id) && !p.down && !p.deaf {
+				p.track(a.cid, s.now)
+			}
+		}
+		return &wirePin{}, nil
+	}
+	p := &wirePin{
+		CID: a.cid, Name: a.name, Metadata: maps.Clone(a.metadata), Min: a.min, Max: a.max, ExpireAt: a.expires,
+		Timestamp: s.now,
+	}
+	if a.update != "" {
+		from := s.set[a.update]
+		if from == nil {
+			return p, fmt.Errorf("%w: not found", ErrNotFound)
+		}
+		*p = *from
+		p.CID, p.Name = a.cid, a.name
+	} else if err := s.allocate(p); err != nil {
+		return p, err
+	}
+	s.set[a.cid] = p
+	for id, peer := range s.peers {
+		if (slices.Contains(p.Allocations, id) || p.everywhere()) && !peer.down && !peer.deaf {
+			peer.track(a.cid, s.now)
+		} else {
+			delete(peer.pins, a.cid)
+		}
+	}
+	out := *p
+	return &out, nil
+}
+
+// allocate is IPFS Cluster's rule: allocations are left alone while the minimum is met.
+func (s *sim) allocate(p *wirePin) error {
+	if p.everywhere() {
+		return nil
+	}
+	var valid, rest []string
+	var before []string
+	if old := s.set[p.CID]; old != nil {
+		before = old.Allocations
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.peers)) {
+		switch {
+		case s.peers[id].down || s.peers[id].deaf:
+		case slices.Contains(before, id):
+			valid = append(valid, id)
+		default:
+			rest = append(rest, id)
+		}
+	}
+	switch {
+	case len(valid) > p.Max:
+		p.Allocations = valid[:p.Max]
+	case len(valid) >= p.Min:
+		p.Allocations = before
+	case len(valid)+len(rest) < p.Min:
+		return fmt.Errorf("%w: not enough peers to allocate CID", ErrCluster)
+	default:
+		p.Allocations = append(valid, rest[:min(len(rest), p.Max-len(valid))]...)
+	}
+	return nil
+}
+
+func (s *sim) pin(cid string) Pin {
+	s.t.Helper()
+	e := s.b.pins[cid]
+	if e == nil {
+		s.t.Fatalf("%s is not known\n%s", cid, s.dump())
+	}
+	return s.b.pin(e, s.now)
+}
+
+func (s *sim) is(cid string, state State, copies int) func() bool {
+	return func() bool {
+		e := s.b.pins[cid]
+		return e != nil && e.state == state && s.b.copies(e) == copies
+	}
+}
+
+func (s *sim) count(k kind, cid string) (n int) {
+	for _, d := range s.did {
+		if d.act.kind == k && (cid == "" || d.act.cid == cid) {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *sim) want(wants ...Want) { s.b.want(wants, s.now) }
+
+func (s *sim) down(id string) { s.peers[id].down = true }
+func (s *sim) up(id string)   { s.peers[id].down = false }
+
+// testCID is a valid CID for each number.
+func testCID(n int) string { return rawCID(fmt.Sprint("block ", n)) }
+
+var errSilence = fmt.Errorf("%w: %w", ErrUnavailable, errors.New("connection refused"))
+
+func isOrNil(err, want error) bool { return errors.Is(err, want) && (want != nil || err == nil) }
+
+// forget takes a pin out of the pin set behind the book's back.
+func (s *sim) forget(cid string) {
+	delete(s.set, cid)
+	for _, p := range s.peers {
+		delete(p.pins, cid)
+	}
+}
