@@ -34,7 +34,12 @@ require (
 	gopkg.in/yaml.v3 v3.0.1
 )
 
-require pgregory.net/rapid v1.2.0 // indirect
+require (
+	github.com/ipfs/go-ipfs-api v0.7.0 // indirect
+	github.com/mitchellh/go-homedir v1.1.0 // indirect
+	github.com/tv42/httpunix v0.0.0-20150427012821-b75d8614f926 // indirect
+	pgregory.net/rapid v1.2.0 // indirect
+)
 
 require (
 	contrib.go.opencensus.io/exporter/prometheus v0.4.2 // indirect
