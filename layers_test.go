@@ -30,7 +30,10 @@ func layers() map[string]layer {
 	return map[string]layer{
 		"":                        {ours: []string{"daemon/cli"}},
 		"auth":                    {ours: []string{"auth/did"}, fenced: []string{"aries"}},
-		"auth/did":                {fenced: []string{"aries"}},
+		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"auth/did/jcs":            {},
+		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},
+		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
 		"fs":                      {ours: []string{"fs/crypt", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
 		"fs/crypt":                {},
 		"fs/journal":              {},
