@@ -41,7 +41,6 @@ require (
 	github.com/ipfs/go-ipfs-api v0.7.0 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/tv42/httpunix v0.0.0-20150427012821-b75d8614f926 // indirect
-	pgregory.net/rapid v1.2.0 // indirect
 )
 
 require (

@@ -68,10 +68,10 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 	return a, err
 }
 
-// killPriv is a regular file's mode without the bits that a write by an ordinary user
-// takes away. Setgid without execution by the group is a mark of mandatory locks: it stays.
+// killPriv is a mode without the bits that a chown, or a write by an ordinary user, takes
+// away; directories keep theirs. Setgid without execution by the group is a mark of mandatory locks: it stays.
 func killPriv(mode uint32) uint32 {
-	if mode&ModeType != ModeRegular {
+	if mode&ModeType == ModeDir {
 		return mode
 	}
 	m := mode &^ modeSetuid

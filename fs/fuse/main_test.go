@@ -77,6 +77,17 @@ func daemon(dir, options string) error {
 			fmt.Println("hanging")
 		}
 	}()
+	commit := make(chan os.Signal, 1)
+	signal.Notify(commit, syscall.SIGHUP)
+	go func() {
+		for range commit {
+			if err := tree.Sync(ctx, fs.DurabilityIPFS); err != nil {
+				fmt.Println("committing:", err)
+			} else {
+				fmt.Println("committed")
+			}
+		}
+	}()
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	s, err := Mount(ctx, panicky{tree}, filepath.Join(dir, "mnt"), o)
