@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -17,6 +18,7 @@ type book struct {
 	peers    map[string]*member
 	newest   string
 	given    bool      // Want was called
+	wants    []Want    // as it was given
 	listed   time.Time // when the last complete list began; zero: there was none
 	looked   bool      // a list was tried
 	released map[string]bool
@@ -131,9 +133,13 @@ func (b *book) failed(p *pause, now time.Time, least, most time.Duration, err st
 	p.error = err
 }
 
-// want replaces the wanted set.
+// want replaces the wanted set. The same one again changes nothing, so that who is told
+// of changes may answer with what is wanted.
 func (b *book) want(wants []Want, now time.Time) {
-	b.given = true
+	if b.given && slices.EqualFunc(b.wants, wants, sameWant) {
+		return
+	}
+	b.given, b.wants = true, slices.Clone(wants)
 	b.newest = ""
 	for _, e := range b.pins {
 		e.want = nil
@@ -165,6 +171,11 @@ func (b *book) want(wants []Want, now time.Time) {
 	b.version++
 	b.sweepOut()
 	b.judgeAll(now)
+}
+
+func sameWant(x, y Want) bool {
+	return x.CID == y.CID && x.Name == y.Name && x.Update == y.Update && x.SmallChange == y.SmallChange &&
+		x.Size == y.Size && x.Newest == y.Newest && maps.Equal(x.Metadata, y.Metadata)
 }
 
 func (b *book) enter(cid string, now time.Time) *entry {

@@ -50,7 +50,8 @@ func NewKeeper(c *Client, p Policy, cfg KeeperConfig) (*Keeper, error) {
 }
 
 // Want replaces the set of what is wanted. Pins of ours that are not in it are unpinned
-// once the newest is held: call it only when the set is complete.
+// once the newest is held: call it only when the set is complete. The same set again
+// changes nothing.
 func (k *Keeper) Want(wants []Want) {
 	k.change(func(b *book, now time.Time) { b.want(wants, now) })
 }
@@ -59,10 +60,13 @@ func (k *Keeper) Want(wants []Want) {
 func (k *Keeper) change(fn func(*book, time.Time)) {
 	k.mu.Lock()
 	fn(k.book, k.cfg.Now())
-	k.dirty = true
+	news := k.book.version != k.shown
+	k.dirty = k.dirty || news
 	k.show()
 	k.mu.Unlock()
-	k.hurry()
+	if news {
+		k.hurry()
+	}
 }
 
 func (k *Keeper) hurry() {
@@ -159,6 +163,7 @@ func (k *Keeper) Retry(cid string) error {
 		err = nil
 		b.pause, e.again, e.mend, e.shift, e.words = pause{}, pause{}, pause{}, pause{}, pause{}
 		e.progress, e.nextAsk, e.askEvery = now, now, b.cfg.MoveEvery
+		b.version++
 		b.judge(e, now)
 	})
 	return err

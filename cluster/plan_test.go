@@ -339,6 +339,9 @@ func TestExpiryIsRenewed(t *testing.T) {
 
 // What 10,000 pins cost is what the package's comment says.
 func TestTenThousandPins(t *testing.T) {
+	if underRace {
+		t.Skip("it measures a cost, which race detection multiplies")
+	}
 	const pins = 10_000
 	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{})
 	s.step = time.Second
