@@ -7,8 +7,6 @@ import (
 	"os"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -87,20 +85,22 @@ func (s *Service) wait(e *ending) (asker chan<- error, err error) {
 	for {
 		select {
 		case <-s.server.Done(): // somebody called umount(8)
-			s.notify(sd.SdNotifyStopping)
+			defer s.stopping()()
 			return nil, s.closeTree(e.hurried, closeWait, false)
+		case <-s.p.Reload:
+			s.reload()
 		case r := <-s.stop:
 			if err := s.unmount(e, r); err != nil {
 				r.done <- err
 				continue
 			}
-			s.notify(sd.SdNotifyStopping)
+			defer s.stopping()()
 			if r.flush {
 				return r.done, s.closeTree(e.hurried, flushWait, true)
 			}
 			return r.done, s.closeTree(e.hurried, closeWait, false)
 		case <-e.asked.Done():
-			s.notify(sd.SdNotifyStopping)
+			defer s.stopping()()
 			s.p.Log.Info("stopping")
 			return nil, s.finish(e.hurried)
 		}
@@ -114,11 +114,20 @@ func (s *Service) unmount(e *ending, r stopRequest) error {
 		ctx, cancel := context.WithTimeout(r.ctx, flushWait)
 		defer cancel()
 		defer context.AfterFunc(e.asked, cancel)()
-		if err := s.tree.Sync(ctx, fs.DurabilityIPFS); err != nil {
+		if err := s.tree.Sync(ctx, s.flushed()); err != nil {
 			return fmt.Errorf("flushing: %w", err)
 		}
 	}
 	return s.server.Unmount(false)
+}
+
+// flushed is what a flush waits for: the commit, and with an Egress as many copies as
+// make it held.
+func (s *Service) flushed() fs.Durability {
+	if s.egress != nil && s.egress.policy.Min > 0 {
+		return fs.DurabilityEgress(s.egress.policy.Min)
+	}
+	return fs.DurabilityIPFS
 }
 
 // finish ends the drive for a signal: what is written is flushed, the names are taken

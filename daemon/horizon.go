@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
 
 	"github.com/cluster-labs/ipfscloud/daemon/horizon"
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -28,7 +31,12 @@ func (s *Service) startHorizon() *horizonServer {
 	if !c.Enabled {
 		return nil
 	}
-	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Log: s.p.Log, MetricsToken: func() string {
+	given, err := s.givenListener()
+	if err != nil {
+		s.p.Log.Warn("there is no page: the socket of systemd", "error", err)
+		return nil
+	}
+	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Listener: given, Log: s.p.Log, MetricsToken: func() string {
 		if c.MetricsTokenFile == "" {
 			return ""
 		}
@@ -51,6 +59,21 @@ func (s *Service) startHorizon() *horizonServer {
 		}
 	}()
 	return h
+}
+
+// givenListener is the socket that systemd has opened for the page, if it has.
+func (s *Service) givenListener() (net.Listener, error) {
+	all, err := activation.Listeners()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	for _, l := range all[1:] {
+		l.Close()
+	}
+	if len(all) > 1 || all[0] == nil {
+		return nil, fmt.Errorf("want one stream socket, not %d", len(all))
+	}
+	return all[0], nil
 }
 
 func (h *horizonServer) stop() {

@@ -28,7 +28,10 @@ type Params struct {
 	Ready func(*Service)
 	// Signals: the first asks to flush and unmount, a second to stop waiting.
 	Signals <-chan os.Signal
-	Log     *slog.Logger
+	// Reload asks to read the configuration again, with LoadConfig; nil for never.
+	Reload     <-chan os.Signal
+	LoadConfig func() (Config, error)
+	Log        *slog.Logger
 }
 
 // Service is a running drive.
@@ -81,12 +84,12 @@ func Run(ctx context.Context, p Params) error {
 	if p.Ready != nil {
 		p.Ready(s)
 	}
-	s.notify(sd.SdNotifyReady)
-	endWatchdog, endRestrain := s.watchdog(), s.restrain()
+	s.notify(sd.SdNotifyReady, s.statusText())
+	endSystemd, endRestrain := s.tellSystemd(), s.restrain()
 	asker, err := s.wait(e)
 	s.horizon.stop()
 	endRestrain()
-	endWatchdog()
+	endSystemd()
 	// The socket goes while the lock is ours, the answer when everything is given back:
 	// who has it can mount again.
 	c.unlink()
@@ -164,40 +167,6 @@ func (s *Service) release() error {
 		err = errors.Join(err, s.lock.Close())
 	}
 	return err
-}
-
-func (s *Service) notify(state string) {
-	if _, err := sd.SdNotify(false, state); err != nil {
-		s.p.Log.Warn("telling systemd", "error", err)
-	}
-}
-
-// watchdog tells systemd, if it wants to know, that the tree answers. The returned
-// function ends it.
-func (s *Service) watchdog() (end func()) {
-	interval, err := sd.SdWatchdogEnabled(false)
-	if err != nil {
-		s.p.Log.Warn("systemd's watchdog", "error", err)
-	}
-	if interval <= 0 {
-		return func() {}
-	}
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(interval / 2)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				s.tree.Status() // takes the tree's lock: a tree that is stuck tells nothing
-				s.notify(sd.SdNotifyWatchdog)
-			case <-stop:
-				return
-			}
-		}
-	}()
-	return func() { close(stop); <-done }
 }
 
 // PendingChanges is how many changes are not committed, also after Run has returned.

@@ -76,6 +76,13 @@ func (t *Tree) Sync(ctx context.Context, d Durability) error {
 	return fmt.Errorf("durability %q: %w", d, ErrInvalid)
 }
 
+// SetDurability changes what Fsync waits for.
+func (t *Tree) SetDurability(d Durability) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg.Durability = d
+}
+
 // PathInfo tells what lies in the store for a path.
 type PathInfo struct {
 	Path   string

@@ -249,11 +249,17 @@ func (c *entry) options() []option {
 func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] + "." }
 
 // stopSignals asks for the signals that end a drive. The first flushes and unmounts, a
-// second one stops waiting.
-func stopSignals() (<-chan os.Signal, func()) {
-	c := make(chan os.Signal, 2)
-	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	return c, func() { signal.Stop(c) }
+// second one stops waiting. SIGHUP is one of them, the end of a terminal, unless systemd
+// started this process: then it is no terminal's, and reload has it.
+func stopSignals() (stop, reload <-chan os.Signal, end func()) {
+	c, r := make(chan os.Signal, 2), make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		signal.Notify(r, syscall.SIGHUP)
+	} else {
+		signal.Notify(c, syscall.SIGHUP)
+	}
+	return c, r, func() { signal.Stop(c); signal.Stop(r) }
 }
 
 // noArgs is the parse of a command without arguments.

@@ -131,7 +131,7 @@ func (c *egressCommand) serve(ctx context.Context, e *env) error {
 		return err
 	}
 	defer closeLog()
-	signals, stopSignals := stopSignals()
+	signals, _, stopSignals := stopSignals()
 	defer stopSignals()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -122,11 +122,11 @@ func (c *mountCommand) serve(ctx context.Context, e *env, ready func(*daemon.Ser
 		return err
 	}
 	defer closeLog()
-	signals, stopSignals := stopSignals()
+	signals, reload, stopSignals := stopSignals()
 	defer stopSignals()
 	return daemon.Run(ctx, daemon.Params{
 		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
-		Signals: signals, Log: log, Ready: ready,
+		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) }, Ready: ready,
 	})
 }
 
@@ -173,8 +173,12 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 
 const logLimit = 8 << 20 // bytes; a longer log is put aside at the next start
 
-// openLog opens the log: standard error of a daemon in the foreground, else a file.
+// openLog opens the log: systemd's journal or standard error of a daemon in the
+// foreground, else a file.
 func openLog(e *env, toFile bool) (*slog.Logger, func(), error) {
+	if log, ok := toJournal(); ok && !toFile {
+		return log, func() {}, nil
+	}
 	if !toFile {
 		return slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: slog.LevelWarn})), func() {}, nil
 	}

@@ -418,24 +418,57 @@ func TestNotifySystemd(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "200000")
 	s := d.start(t, "mount", "--passfile", d.path("pass"), d.mnt)
 	b := make([]byte, 4096)
-	next := func() string {
-		n, err := syscall.Read(fd, b)
-		if err != nil {
-			t.Fatal("nothing is told: ", err)
+	// until reads what is told until a line comes, and returns the message with it.
+	until := func(line string) string {
+		t.Helper()
+		for {
+			n, err := syscall.Read(fd, b)
+			if err != nil {
+				t.Fatalf("%s is not told: %v", line, err)
+			}
+			for _, l := range strings.Split(string(b[:n]), "\n") {
+				if l == line {
+					return string(b[:n])
+				}
+			}
 		}
-		return string(b[:n])
 	}
-	for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
-		if got := next(); got != want {
-			t.Fatalf("systemd is told %q, want %q", got, want)
+	if got := until("READY=1"); !strings.Contains(got, "STATUS=mounted, commit ") || !strings.Contains(got, "one copy") {
+		t.Errorf("ready: %q", got)
+	}
+	if _, err := os.Stat(d.on(".")); err != nil {
+		t.Errorf("ready, and the mount does not answer: %v", err)
+	}
+	until("WATCHDOG=1")
+	until("WATCHDOG=1")
+
+	// A changed configuration is taken over; a wrong one changes nothing.
+	conf := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(d.home.Config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.signal(syscall.SIGHUP)
+		if got := until("RELOADING=1"); !strings.Contains(got, "MONOTONIC_USEC=") {
+			t.Errorf("reloading: %q", got)
 		}
 	}
+	conf("durability = \"ipfs\"\n")
+	until("READY=1")
+	if got := d.status().Durability; got != "ipfs" {
+		t.Errorf("after a reload fsync waits for %s", got)
+	}
+	conf("durability = \"nonsense\"\n")
+	if got := until("READY=1"); !strings.Contains(got, "as it was") || d.status().Durability != "ipfs" {
+		t.Errorf("after a wrong configuration: %q", got)
+	}
+
+	d.write(d.on("f"), "x")
 	s.signal(syscall.SIGTERM)
-	for got := next(); got != "STOPPING=1"; got = next() {
-		if got != "WATCHDOG=1" {
-			t.Fatalf("systemd is told %q", got)
-		}
+	if got := until("STOPPING=1"); !strings.Contains(got, "STATUS=Flushing: ") {
+		t.Errorf("stopping: %q", got)
 	}
+	until("STATUS=Flushed: everything is committed")
 	if code := s.wait(); code != ExitOK {
 		t.Errorf("exit %d: %s", code, s.says)
 	}

@@ -76,13 +76,13 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer closeLog()
-	signals, stopSignals := stopSignals()
+	signals, reload, stopSignals := stopSignals()
 	defer stopSignals()
 	var service *daemon.Service
 	endLine := func() {}
 	err = daemon.Run(ctx, daemon.Params{
 		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
-		Signals: signals, Log: log,
+		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) },
 		Ready: func(s *daemon.Service) {
 			service = s
 			fmt.Fprintf(e.err, "Your drive is at %s. Ctrl-C unmounts it.\n", s.Status().Mountpoint)

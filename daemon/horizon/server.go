@@ -21,7 +21,10 @@ type Config struct {
 	// Listen is a loopback address with a port, as 127.0.0.1:0; port 0 takes a free one.
 	// Empty is 127.0.0.1:0.
 	Listen string
-	Log    *slog.Logger
+	// Listener is one that was made before, for example by systemd, on loopback; Listen
+	// does not count then.
+	Listener net.Listener
+	Log      *slog.Logger
 	// MetricsToken is asked at each scrape for the bearer token of /metrics; without it,
 	// or while it returns "", there are no metrics by TCP.
 	MetricsToken func() string
@@ -65,6 +68,9 @@ func New(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Listener != nil {
+		c.Listen = c.Listener.Addr().String()
+	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrListen, err)
@@ -76,9 +82,11 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrListen, err)
+	l := c.Listener
+	if l == nil {
+		if l, err = net.Listen("tcp", c.Listen); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrListen, err)
+		}
 	}
 	s := &Server{config: c, limits: defaultLimits(), listener: l, sessions: newSessions(), pages: pages,
 		// A letter first, as host names want it. 100 bits: other users of the machine do not guess it.
