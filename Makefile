@@ -71,10 +71,10 @@ install: build man
 	install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/ipfscloud $(DESTDIR)/sbin/mount.ipfscloud
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 644 bin/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
-	for kind in system user; do \
+	for u in packaging/systemd/*/* packaging/egress/*.service; do \
+		kind=system; case $$u in */user/*) kind=user;; esac; \
 		install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind; \
-		sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/$$kind.service \
-			> $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/ipfscloud.service; done
+		sed 's|@BINDIR@|$(PREFIX)/bin|' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/$${u##*/}; done
 
 clean:
 	rm -rf bin
