@@ -3,6 +3,8 @@ package cluster_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,8 @@ import (
 	"mime/multipart"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -176,18 +180,30 @@ func clientOf(t testing.TB, i *fleet.Info, only ...int) *cluster.Client {
 	return client
 }
 
+// soak says that a test may take long. Then the intervals are the defaults.
+func soak() bool { return os.Getenv("IPFSCLOUD_SOAK") != "" }
+
+func keeperConfig(t testing.TB, log *actions) cluster.KeeperConfig {
+	c := cluster.KeeperConfig{
+		Owner: "test", Log: slog.New(log), StateFile: filepath.Join(t.TempDir(), "pins.json"),
+		DeadAfter: 5 * time.Second, PinEvery: time.Second,
+	}
+	if !soak() {
+		c.WatchEvery, c.PeersEvery = 2*time.Second, 2*time.Second
+	}
+	return c
+}
+
 // TestFaults has a Keeper look after three real nodes while they are killed, emptied and
-// frozen. The intervals are the defaults, but for how soon a peer is given up.
+// frozen.
 func TestFaults(t *testing.T) {
 	begun := time.Now()
 	f := fleettest.Up(t, fleet.Config{Peers: 3, TLS: true})
 	t.Logf("three nodes made and up: after %.1f s", time.Since(begun).Seconds())
+	t.Run("ways in", func(t *testing.T) { testWaysIn(t, f) })
 	nodes, log := f.Nodes(), newLog(t)
 	client := clientOf(t, f.Info())
-	k, err := cluster.NewKeeper(client, cluster.Policy{Min: 2, Max: 3}, cluster.KeeperConfig{
-		Owner: "test", Log: slog.New(log), DeadAfter: 5 * time.Second, PinEvery: time.Second,
-		StateFile: t.TempDir() + "/pins.json",
-	})
+	k, err := cluster.NewKeeper(client, cluster.Policy{Min: 2, Max: 3}, keeperConfig(t, log))
 	must(t, err)
 	run(t, k)
 	waitFor := func(t *testing.T, cid string, n int) {
@@ -265,20 +281,176 @@ func TestFaults(t *testing.T) {
 		})
 	})
 	t.Run("Kubo hangs", func(t *testing.T) {
+		if !soak() {
+			t.Skip("it takes 15 seconds until peers give up on it: IPFSCLOUD_SOAK=1")
+		}
 		pid, _ := nodes[1].PIDs()
 		check(t, func() { must(t, syscall.Kill(pid, syscall.SIGSTOP)) }, func() { must(t, syscall.Kill(pid, syscall.SIGCONT)) })
 	})
 	t.Run("the pin is lost", func(t *testing.T) {
-		must(t, client.Unpin(t.Context(), cid)) // behind the keeper's back
-		within(t, truthTime, "it says that the pin is lost", func() bool {
+		within(t, time.Minute, "on target before", atTarget, state)
+		within(t, time.Minute, "the pin is so old that each peer must know it", func() bool {
 			p, _ := k.Pin(cid)
-			return p.State == cluster.StateLost || p.State == cluster.StateCopying || p.State == cluster.StateQueued
+			return time.Since(p.Created) > 16*time.Second
 		}, state)
+		must(t, client.Unpin(t.Context(), cid)) // behind the keeper's back
+		within(t, truthTime, "it says that the pin is lost", func() bool { return !atTarget() }, state)
 		within(t, time.Minute, "on target again", atTarget, state)
 	})
-	for _, p := range k.Peers() {
-		if !p.Up || p.Version == "" || p.Pins != 1 || p.Held != 1 || p.Free <= 0 || len(p.IPFSAddrs) == 0 {
-			t.Errorf("a peer: %+v", p)
+	within(t, truthTime, "all peers are known well", func() bool {
+		for _, p := range k.Peers() {
+			if !p.Up || p.Version == "" || p.Pins != 1 || p.Held != 1 || p.Free <= 0 || len(p.IPFSAddrs) == 0 || len(p.Sees) != 2 {
+				return false
+			}
+		}
+		return len(k.Peers()) == 3
+	}, func() any { return fmt.Sprintf("%+v", k.Peers()) })
+}
+
+// testWaysIn reaches real nodes in each way that there is.
+func testWaysIn(t *testing.T, f *fleet.Fleet) {
+	i := f.Info()
+	basic := cluster.Config{CAFile: i.CAFile, User: i.Username, Password: i.Password, Endpoints: f.Endpoints()}
+	ask := func(c cluster.Config) error {
+		client, err := cluster.NewClient(c)
+		must(t, err)
+		defer client.Close()
+		peers, err := client.Peers(t.Context())
+		if err == nil && len(peers) != 3 {
+			t.Errorf("%+v", peers)
+		}
+		return err
+	}
+	must(t, ask(basic))
+	c := basic
+	c.User, c.Password, c.Token = "", "", token(t, i)
+	if err := ask(c); err != nil {
+		t.Error("with a token: ", err)
+	}
+	c.Token += "x"
+	if err := ask(c); !errors.Is(err, cluster.ErrRefused) {
+		t.Error("with a wrong token: ", err)
+	}
+	c = basic
+	c.Password += "x"
+	if err := ask(c); !errors.Is(err, cluster.ErrRefused) {
+		t.Error("with a wrong password: ", err)
+	}
+	c = basic
+	c.CAFile = ""
+	if err := ask(c); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Error("with an authority that nobody trusts: ", err)
+	}
+}
+
+func httpClient(t testing.TB, i *fleet.Info) *http.Client {
+	t.Helper()
+	pem, err := os.ReadFile(i.CAFile)
+	must(t, err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+// token has a node make one.
+func token(t testing.TB, i *fleet.Info) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, i.Endpoints[0].URL+"/token", nil)
+	must(t, err)
+	req.SetBasicAuth(i.Username, i.Password)
+	resp, err := httpClient(t, i).Do(req)
+	must(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	var made struct{ Token string }
+	must(t, json.NewDecoder(resp.Body).Decode(&made))
+	if made.Token == "" {
+		t.Fatal("no token: ", resp.Status)
+	}
+	return made.Token
+}
+
+// TestMove has copies made elsewhere when a node does not come back, and more of them when
+// a node comes; without TLS, over a unix socket.
+func TestMove(t *testing.T) {
+	if !soak() {
+		t.Skip("it takes a fleet of four: IPFSCLOUD_SOAK=1")
+	}
+	f := fleettest.Up(t, fleet.Config{Peers: 4})
+	nodes, i, log := f.Nodes(), f.Info(), newLog(t)
+	path := filepath.Join(t.TempDir(), "api.sock")
+	forward(t, path, strings.TrimPrefix(i.Endpoints[0].URL, "http://"))
+	client, err := cluster.NewClient(cluster.Config{Endpoints: []string{"unix://" + path}, User: i.Username, Password: i.Password})
+	must(t, err)
+	defer client.Close()
+	k, err := cluster.NewKeeper(client, cluster.Policy{Min: 2, Max: 3}, keeperConfig(t, log))
+	must(t, err)
+	run(t, k)
+	var wants []cluster.Want
+	for n := range 30 {
+		wants = append(wants, cluster.Want{CID: add(t, nodes[0], 100<<10), Newest: n == 0})
+	}
+	k.Want(wants)
+	held := func() bool {
+		for _, p := range k.Pins() {
+			if p.Copies != 3 || p.State != cluster.StateHeld {
+				return false
+			}
+		}
+		return len(k.Pins()) == len(wants)
+	}
+	state := func() any { return fmt.Sprintf("%+v\n%+v", k.Pins(), k.Summary()) }
+	within(t, 3*time.Minute, "thirty pins held", held, state)
+	must(t, nodes[3].Halt(t.Context()))
+	within(t, truthTime, "all that it had say so", func() bool {
+		for _, p := range k.Pins() {
+			for _, peer := range p.Peers {
+				if peer.ID == nodes[3].Peer() && peer.Held {
+					return false
+				}
+			}
+		}
+		return true
+	}, state)
+	within(t, 5*time.Minute, "all copies made elsewhere", held, state)
+	for _, p := range k.Pins() {
+		for _, peer := range p.Peers {
+			if peer.ID == nodes[3].Peer() {
+				t.Errorf("%s is still allocated to the dead node", p.CID)
+			}
+		}
+		for _, n := range nodes[:3] {
+			if !has(t.Context(), n, p.CID) {
+				t.Errorf("%s counts as a copy of %s, and its Kubo has none", n.Name(), p.CID)
+			}
 		}
 	}
+}
+
+// forward lets a unix socket lead to a TCP port.
+func forward(t testing.TB, path, to string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() { // ends with the listener
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() { // ends when either side does
+					_, _ = io.Copy(pair[0], pair[1])
+					_ = pair[0].Close()
+				}()
+			}
+		}
+	}()
 }
