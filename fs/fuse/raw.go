@@ -67,6 +67,10 @@ type raw struct {
 	uid, gid *uint32
 	umask    uint32
 
+	// writeBack makes the kernel write back, and forget, what it has of a range of a file.
+	writeBack func(ino uint64, off, n int64) error
+	writing   chan struct{} // bounds the threads that wait for it
+
 	mu   sync.Mutex // guards dirs and next
 	dirs map[uint64]*openDir
 	next uint64
@@ -79,7 +83,8 @@ type openDir struct {
 
 func newRaw(t Tree, o *Options) *raw {
 	return &raw{RawFileSystem: gofuse.NewDefaultRawFileSystem(), tree: t, log: o.Log, deadline: o.Deadline,
-		sync: o.SyncOnClose, acl: o.ACL, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{}}
+		sync: o.SyncOnClose, acl: o.ACL, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{},
+		writing: make(chan struct{}, maxWriteBacks)}
 }
 
 func (r *raw) String() string { return "ipfscloud" }
@@ -326,12 +331,6 @@ func (r *raw) Writev(c <-chan struct{}, in *gofuse.WriteIn, p [][]byte) (uint32,
 
 func (r *raw) Fallocate(c <-chan struct{}, in *gofuse.FallocateIn) gofuse.Status {
 	return r.fail(r.tree.Fallocate(request{c}, fs.Ino(in.NodeId), in.Offset, in.Length, in.Mode))
-}
-
-func (r *raw) Lseek(c <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) gofuse.Status {
-	at, err := r.tree.Seek(request{c}, fs.Ino(in.NodeId), in.Offset, in.Whence)
-	out.Offset = at
-	return r.fail(err)
 }
 
 func (r *raw) CopyFileRange(c <-chan struct{}, in *gofuse.CopyFileRangeIn) (uint32, gofuse.Status) {

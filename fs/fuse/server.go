@@ -43,7 +43,9 @@ func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Serve
 		return nil, err
 	}
 	s := &Server{path: path, opts: o, fd: fd, done: make(chan struct{})}
-	if err := s.serve(newRaw(tree, &o)); err != nil {
+	r := newRaw(tree, &o)
+	r.writeBack = s.InvalidateInode
+	if err := s.serve(r); err != nil {
 		_ = unmount(path, true)
 		return nil, err
 	}
