@@ -1,0 +1,238 @@
+package webvh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/cluster-labs/ipfscloud/auth/did"
+)
+
+// Resolution is the answer to a resolution; its JSON form is the result that the DID
+// resolution specification describes.
+type Resolution struct {
+	Document json.RawMessage     // with the implicit services; nil on failure and when deactivated
+	Metadata *Metadata           // nil on failure
+	Result   *ResolutionMetadata // never nil
+	// Log is the log as far as it holds and Entry the chosen one; nil on failure.
+	Log   *Log
+	Entry *Entry
+}
+
+// Metadata tells of a document. The specification of DID resolution has no numbers in it,
+// but versionNumber is one for all implementations.
+type Metadata struct {
+	VersionID     string          `json:"versionId"`
+	VersionNumber int             `json:"versionNumber"`
+	VersionTime   string          `json:"versionTime"`
+	Created       string          `json:"created"`
+	Updated       string          `json:"updated"` // of the version that was asked for
+	SCID          string          `json:"scid"`
+	Portable      bool            `json:"portable"`
+	Deactivated   bool            `json:"deactivated"`
+	TTL           string          `json:"ttl"`
+	Witness       WitnessMetadata `json:"witness"`
+	Watchers      []string        `json:"watchers"`
+}
+
+// WitnessMetadata is the witness parameter, its threshold as text; or an empty object.
+type WitnessMetadata struct {
+	Threshold string      `json:"threshold,omitempty"`
+	Witnesses []WitnessID `json:"witnesses,omitempty"`
+}
+
+// WitnessID names a witness.
+type WitnessID struct {
+	ID string `json:"id"`
+}
+
+// ResolutionMetadata tells of the resolution.
+type ResolutionMetadata struct {
+	ContentType    string          `json:"contentType,omitempty"`
+	Error          string          `json:"error,omitempty"`
+	ProblemDetails *ProblemDetails `json:"problemDetails,omitempty"`
+}
+
+// ProblemDetails are those of RFC 9457.
+type ProblemDetails struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+}
+
+// MarshalJSON writes a resolution result.
+func (r *Resolution) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Document json.RawMessage     `json:"didDocument"`
+		Metadata any                 `json:"didDocumentMetadata"`
+		Result   *ResolutionMetadata `json:"didResolutionMetadata"`
+	}{Document: r.Document, Metadata: struct{}{}, Result: r.Result}
+	if r.Metadata != nil {
+		out.Metadata = r.Metadata
+	}
+	return json.Marshal(out)
+}
+
+// Failed is the resolution that failed with an error.
+func Failed(err error) *Resolution {
+	name := did.NameOf(err)
+	p := &ProblemDetails{Type: "https://www.w3.org/ns/did#" + problemType(name), Title: title(name), Detail: err.Error()}
+	var named *did.Error
+	if errors.As(err, &named) {
+		p.Detail = named.Reason
+		if named.Kind != "" {
+			p.Detail = named.Kind + ": " + named.Reason
+		}
+	}
+	return &Resolution{Result: &ResolutionMetadata{Error: name, ProblemDetails: p}}
+}
+
+// problemType writes invalidDid as INVALID_DID.
+func problemType(name string) string {
+	var out []byte
+	for _, c := range []byte(name) {
+		if c >= 'A' && c <= 'Z' {
+			out = append(out, '_', c)
+		} else {
+			out = append(out, c-'a'+'A')
+		}
+	}
+	return string(out)
+}
+
+func title(name string) string {
+	switch name {
+	case did.NameInvalidDID:
+		return "The DID is invalid."
+	case did.NameInvalidDIDURL:
+		return "The DID URL is invalid."
+	case did.NameInvalidOptions:
+		return "The options of the resolution are invalid."
+	case did.NameNotFound:
+		return "The DID, or this version of it, was not found."
+	}
+	return "The DID could not be resolved."
+}
+
+// ResolveLog resolves a DID from its log and the proofs of its witnesses, without any
+// network. The resolution is never nil: on failure it says so in its JSON form. Logs that
+// mark a recovery key are held to the recovery rule.
+func ResolveLog(ctx context.Context, id string, log, witness []byte, q Query) (*Resolution, error) {
+	return Verifier{Recovery: true}.ResolveLog(ctx, id, log, witness, q)
+}
+
+// ResolveLog is the function of that name, with the verifier's rules.
+func (v Verifier) ResolveLog(ctx context.Context, id string, log, witness []byte, q Query) (*Resolution, error) {
+	r, err := v.resolve(ctx, id, log, witness, q)
+	if err != nil {
+		return Failed(err), err
+	}
+	return r, nil
+}
+
+func (v Verifier) resolve(ctx context.Context, text string, log, witness []byte, q Query) (*Resolution, error) {
+	id, err := ParseID(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	l, err := v.Verify(ctx, log, witness)
+	if err != nil {
+		return nil, err
+	}
+	return l.Resolve(id, q)
+}
+
+// Resolve answers from a verified log. A version that holds is found even when later
+// entries do not hold.
+func (l *Log) Resolve(id ID, q Query) (*Resolution, error) {
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(l.IDs(), id.text) {
+		if l.failure != nil {
+			return nil, l.failure
+		}
+		return nil, invalid(KindDocument, "the log is not that of %s but of %v", id, l)
+	}
+	e, err := l.find(q)
+	if err != nil {
+		return nil, err
+	}
+	r := &Resolution{Metadata: l.metadata(e), Result: &ResolutionMetadata{}, Log: l, Entry: e.Entry}
+	// A deactivated DID has no document any more; its history stays readable.
+	if e.params.Deactivated && q.VersionID == "" && q.VersionNumber == 0 {
+		return r, nil
+	}
+	if r.Document, err = withServices(e.Entry); err != nil {
+		return nil, err
+	}
+	r.Result.ContentType = "application/did+ld+json"
+	if state, _ := e.body["state"].(map[string]any); state["@context"] == nil {
+		r.Result.ContentType = "application/did+json"
+	}
+	return r, nil
+}
+
+func (l *Log) find(q Query) (*verified, error) {
+	last := &l.entries[len(l.entries)-1]
+	switch {
+	case q.VersionID != "":
+		for i := range l.entries {
+			if l.entries[i].VersionID == q.VersionID {
+				return &l.entries[i], nil
+			}
+		}
+		if n, _, ok := splitVersion(q.VersionID); ok && l.failure != nil && n > len(l.entries) && n <= len(l.lines) {
+			return nil, l.failure
+		}
+		return nil, notFound("no version %.200q", q.VersionID)
+	case q.VersionNumber != 0:
+		if q.VersionNumber <= len(l.entries) {
+			return &l.entries[q.VersionNumber-1], nil
+		}
+		if l.failure != nil && q.VersionNumber <= len(l.lines) {
+			return nil, l.failure
+		}
+		return nil, notFound("no version %d, the newest is %d", q.VersionNumber, len(l.entries))
+	case !q.VersionTime.IsZero():
+		if q.VersionTime.Before(l.entries[0].Time) {
+			return nil, notFound("the DID was made at %s", l.entries[0].TimeText)
+		}
+		// When the first invalid entry begins, nobody knows what was true.
+		if l.failure != nil && (l.cut.IsZero() || !l.cut.After(last.Time) || !q.VersionTime.Before(l.cut)) &&
+			!q.VersionTime.Before(last.Time) {
+			return nil, l.failure
+		}
+		for i := len(l.entries) - 1; ; i-- {
+			if !q.VersionTime.Before(l.entries[i].Time) {
+				return &l.entries[i], nil
+			}
+		}
+	}
+	if l.failure != nil {
+		return nil, l.failure
+	}
+	return last, nil
+}
+
+func (l *Log) metadata(e *verified) *Metadata {
+	now := l.entries[len(l.entries)-1].params
+	m := &Metadata{
+		VersionID: e.VersionID, VersionNumber: e.Number, VersionTime: e.TimeText,
+		Created: l.entries[0].TimeText, Updated: e.TimeText,
+		SCID: now.SCID, Portable: now.Portable, Deactivated: now.Deactivated,
+		TTL: strconv.Itoa(now.TTL), Watchers: append([]string{}, now.Watchers...),
+	}
+	if now.Witness.active() {
+		m.Witness.Threshold = strconv.Itoa(now.Witness.Threshold)
+		for _, id := range now.Witness.IDs {
+			m.Witness.Witnesses = append(m.Witness.Witnesses, WitnessID{ID: id})
+		}
+	}
+	return m
+}

@@ -1,0 +1,286 @@
+package webvh
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth/did/proof"
+)
+
+// Verifier verifies logs. The zero one follows the specification and adds nothing.
+type Verifier struct {
+	// Now is the time; nil is the clock.
+	Now func() time.Time
+	// Recovery refuses an entry that drops the hash of a recovery key (see Recovery) and
+	// is not signed by that key.
+	Recovery bool
+	// RecoveryDeactivates also wants the recovery key's signature for deactivation.
+	RecoveryDeactivates bool
+	// NarrowWitnesses accepts a change that only leaves out some of the witnesses when
+	// those who stay approve it by their new threshold. The specification wants approval by
+	// the witnesses before the change; early writers did it this way.
+	NarrowWitnesses bool
+}
+
+// Log is a log as far as it holds.
+type Log struct {
+	entries []verified
+	lines   [][]byte // of all entries, also of those that do not hold
+	failure error    // of the first that does not hold
+	cut     time.Time
+}
+
+// verified is an entry that holds.
+type verified struct {
+	*Entry
+	params  Params
+	needed  []Witness // who must approve it: any of these
+	signers []string  // multikeys
+}
+
+// Verify reads a log and the proofs of its witnesses. It fails when not even the first
+// entry holds; else Failure tells whether all entries do.
+func (v Verifier) Verify(ctx context.Context, log, witness []byte) (*Log, error) {
+	lines, err := splitLog(log)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{lines: lines}
+	for i, line := range lines {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := v.add(l, line); err != nil {
+			l.fail(inEntry(i+1, err), line)
+			break
+		}
+	}
+	if err := v.checkWitnesses(ctx, l, witness); err != nil {
+		return nil, err
+	}
+	if len(l.entries) == 0 {
+		return nil, l.failure
+	}
+	return l, nil
+}
+
+// fail ends the log before the entry in line.
+func (l *Log) fail(err error, line []byte) {
+	l.failure, l.cut = err, time.Time{}
+	if e, err := parseEntry(line); err == nil {
+		l.cut = e.Time
+	}
+}
+
+// add verifies the next entry of a log whose entries so far hold.
+func (v Verifier) add(l *Log, line []byte) error {
+	e, err := parseEntry(line)
+	if err != nil {
+		return err
+	}
+	next, err := v.check(l, e)
+	if err != nil {
+		return err
+	}
+	l.entries = append(l.entries, *next)
+	return nil
+}
+
+func (v Verifier) now() time.Time {
+	if v.Now != nil {
+		return v.Now()
+	}
+	return time.Now()
+}
+
+func (v Verifier) check(l *Log, e *Entry) (*verified, error) {
+	var before verified // zero for the first
+	first := len(l.entries) == 0
+	if !first {
+		before = l.entries[len(l.entries)-1]
+	}
+	if before.params.Deactivated {
+		return nil, invalid(KindParameters, "the DID was deactivated before")
+	}
+	if e.Number != len(l.entries)+1 {
+		return nil, invalid(KindLog, "versionId %s, want number %d", e.VersionID, len(l.entries)+1)
+	}
+	if err := v.checkTime(e, before.Entry); err != nil {
+		return nil, err
+	}
+	params, err := before.params.apply(e.params, first)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkHashes(e, before.Entry, params.SCID); err != nil {
+		return nil, err
+	}
+	active := before.params.UpdateKeys
+	preRotation := !first && len(before.params.NextKeyHashes) > 0
+	if first || preRotation {
+		active = params.UpdateKeys
+	}
+	if preRotation {
+		for _, k := range params.UpdateKeys {
+			if !slices.Contains(before.params.NextKeyHashes, HashKey(k)) {
+				return nil, invalid(KindParameters, "update key %s was not committed to", k)
+			}
+		}
+	}
+	signers, err := v.checkProofs(e, active)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMove(e, before.Entry, params); err != nil {
+		return nil, err
+	}
+	if v.Recovery {
+		if err := v.checkRecovery(before.params, params, signers); err != nil {
+			return nil, err
+		}
+	}
+	return &verified{Entry: e, params: params, signers: signers, needed: v.needed(before.params.Witness, params.Witness)}, nil
+}
+
+func (v Verifier) checkTime(e, before *Entry) error {
+	if before != nil && !e.Time.After(before.Time) {
+		return invalid(KindTime, "versionTime %s is not after %s of the entry before", e.TimeText, before.TimeText)
+	}
+	if e.Time.After(v.now().Add(MaxSkew)) {
+		return invalid(KindTime, "versionTime %s is in the future", e.TimeText)
+	}
+	return nil
+}
+
+// checkHashes wants the entry to hash to its versionId and, being the first, to the SCID.
+func checkHashes(e, before *Entry, scid string) error {
+	last := scid
+	if before != nil {
+		last = before.VersionID
+	} else if err := checkSCID(e, scid); err != nil {
+		return err
+	}
+	text, err := e.hashed(last)
+	if err != nil {
+		return invalid(KindHash, "%v", err)
+	}
+	if got := hashText(text); got != e.hash {
+		return invalid(KindHash, "the entry hashes to %s, not to %s", got, e.hash)
+	}
+	return nil
+}
+
+func checkSCID(e *Entry, scid string) error {
+	text, err := e.hashed(placeholder)
+	if err != nil {
+		return invalid(KindHash, "%v", err)
+	}
+	// The placeholder stands for the SCID everywhere: one left over would hash the same as
+	// the SCID in its place, and the SCID would name two entries.
+	if bytes.Count(text, []byte(placeholder)) != 1 {
+		return invalid(KindHash, "the placeholder %s was left in the entry", placeholder)
+	}
+	if text, err = e.scidText(scid); err != nil {
+		return invalid(KindHash, "%v", err)
+	}
+	if got := hashText(text); got != scid {
+		return invalid(KindHash, "the entry's SCID is %s, not %s", got, scid)
+	}
+	return nil
+}
+
+// checkProofs wants every proof to hold and to be made by an active key.
+func (v Verifier) checkProofs(e *Entry, active []string) (signers []string, err error) {
+	for _, p := range e.proofs {
+		key, err := proof.Key(p)
+		if err != nil {
+			return nil, invalid(KindProof, "%v", err)
+		}
+		if key, err = proof.Verify(e.body, p, v.now()); err != nil {
+			return nil, invalid(KindProof, "%v", err)
+		}
+		if !slices.Contains(active, key) {
+			return nil, invalid(KindProof, "%s may not sign the entry", key)
+		}
+		signers = append(signers, key)
+	}
+	return signers, nil
+}
+
+// checkMove wants the document to be of this DID, and at the same place unless it may move.
+func checkMove(e, before *Entry, params Params) error {
+	if e.ID.SCID != params.SCID {
+		return invalid(KindDocument, "document of %s in the log of SCID %s", e.ID, params.SCID)
+	}
+	if before == nil || e.ID.text == before.ID.text {
+		return nil
+	}
+	if !params.Portable {
+		return invalid(KindDocument, "the DID moved from %s to %s and is not portable", before.ID, e.ID)
+	}
+	state, _ := e.body["state"].(map[string]any)
+	known, _ := state["alsoKnownAs"].([]any)
+	if !slices.Contains(known, any(before.ID.text)) {
+		return invalid(KindDocument, "the DID moved, and alsoKnownAs lacks %s", before.ID)
+	}
+	return nil
+}
+
+// Failure is why the log does not hold as a whole, or nil.
+func (l *Log) Failure() error { return l.failure }
+
+// Len is how many entries hold; the first does.
+func (l *Log) Len() int { return len(l.entries) }
+
+// Entry returns entry n, which counts from 1 and is at most Len.
+func (l *Log) Entry(n int) *Entry { return l.entries[n-1].Entry }
+
+// Last is the last entry that holds.
+func (l *Log) Last() *Entry { return l.entries[len(l.entries)-1].Entry }
+
+// Params are the parameters in force after the last entry that holds.
+func (l *Log) Params() Params { return l.entries[len(l.entries)-1].params }
+
+// SCID is the part of the DID that certifies the log.
+func (l *Log) SCID() string { return l.entries[0].params.SCID }
+
+// Bytes is the log as it was read, up to the last entry that holds.
+func (l *Log) Bytes() []byte {
+	var out []byte
+	for _, line := range l.lines[:len(l.entries)] {
+		out = append(append(out, line...), '\n')
+	}
+	return out
+}
+
+// Signers are the multikeys that signed entry n.
+func (l *Log) Signers(n int) []string { return slices.Clone(l.entries[n-1].signers) }
+
+// IDs are the DIDs that the log was the log of, in order, the present one last.
+func (l *Log) IDs() []string {
+	var ids []string
+	for _, e := range l.entries {
+		if n := len(ids); n == 0 || ids[n-1] != e.ID.text {
+			ids = append(ids, e.ID.text)
+		}
+	}
+	return ids
+}
+
+// Contains tells whether a version is in the log.
+func (l *Log) Contains(versionID string) bool {
+	return slices.ContainsFunc(l.entries, func(e verified) bool { return e.VersionID == versionID })
+}
+
+// Extends tells whether the log begins with all entries of another.
+func (l *Log) Extends(other *Log) bool {
+	return len(other.entries) <= len(l.entries) && l.Contains(other.Last().VersionID)
+}
+
+func (l *Log) String() string {
+	return fmt.Sprintf("%s, %d entries", strings.Join(l.IDs(), ", "), len(l.entries))
+}
