@@ -57,6 +57,8 @@ func methodOf(id string) (string, error) {
 				return "", fmt.Errorf("escape in %.80q: %w", id, ErrInvalid)
 			}
 			i += 2
+		} else if name == "webvh" && c != '/' && c != '?' && c != '#' {
+			continue // its identifiers may be in any script; the method looks closely
 		} else if !isIDChar(c) {
 			return "", fmt.Errorf("character %q in %.80q: %w", c, id, ErrInvalid)
 		}

@@ -33,6 +33,7 @@ type Document struct {
 	ID          string
 	Version     Version // set by the method
 	Deactivated bool
+	Former      []string             // the DIDs that it had before it moved; set by the method
 	Keys        []VerificationMethod // all, also those that stand in a relationship only
 	Services    []Service
 

@@ -54,12 +54,15 @@ func NewWeb(cfg WebConfig) *WebMethod {
 	return m
 }
 
+// Can is resolve only: a did:web is made by putting a file on a server.
+func (*WebMethod) Can() Operations { return CanResolve }
+
 // Name is "web".
 func (*WebMethod) Name() string { return "web" }
 
 // Create returns ErrNotSupported: a did:web is made by putting a file on a server.
 func (*WebMethod) Create(context.Context, Change, Signer) (*Document, error) {
-	return nil, fmt.Errorf("creating a did:web: %w", ErrNotSupported)
+	return nil, lacks("create")
 }
 
 // Resolve fetches did.json of the domain, within the deadline.
