@@ -23,6 +23,8 @@ type EgressStatus struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
 	Error  string    `json:"error,omitempty"` // why Egress cannot be asked
+	// Here: the peers run on this machine, for trying it out.
+	Here bool `json:"here,omitempty"`
 }
 
 // Pin is a commit that Egress keeps, or is to keep.
@@ -64,7 +66,7 @@ type EgressPeer struct {
 func (e *egress) status() *EgressStatus {
 	s := e.keeper.Summary()
 	return &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
-		Since: s.Since, Reason: s.Reason, Error: s.Error}
+		Since: s.Since, Reason: s.Reason, Error: s.Error, Here: e.here}
 }
 
 func (e *egress) pins() []Pin {
@@ -84,7 +86,7 @@ func (e *egress) pins() []Pin {
 func (e *egress) describe(out *horizon.State) {
 	s := e.keeper.Summary()
 	out.Egress = horizon.Egress{Configured: true, URL: s.Endpoint, Target: s.Target, Copies: s.Copies,
-		State: horizon.EgressOK, Since: s.Since, Error: s.Error}
+		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere()}
 	switch {
 	case s.Refused:
 		out.Egress.State = horizon.EgressRefused

@@ -29,6 +29,7 @@ const (
 
 	keepCommits = 64               // that are remembered, at most
 	askPeers    = 5 * time.Second  // for how many there are, at the start
+	awayLong    = 30 * time.Second // that Egress does not answer, until nobody waits for it any more
 	lookAtLeast = 10 * time.Second // what the keeper knows is looked at so often, whatever it says
 )
 
@@ -39,6 +40,7 @@ type egress struct {
 	client *cluster.Client
 	keeper *cluster.Keeper
 	policy cluster.Policy
+	here   bool   // the peers run on this machine
 	node   peered // nil: the store finds its peers by itself
 	vault  string
 	log    *slog.Logger
@@ -55,7 +57,8 @@ type egressCommit struct {
 	sequence uint64
 	cid      string
 	device   string
-	copies   int // as peers reported last
+	bytes    int64 // of changes that are new in it, about
+	copies   int   // as peers reported last
 }
 
 // newEgress prepares to keep copies; nil if there is no Egress.
@@ -66,6 +69,9 @@ func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, dev
 	}
 	e := &egress{client: client, vault: vault, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
 	e.node, _ = store.(peered)
+	if used, err := c.egressInUse(h); err == nil {
+		e.here = used.Local
+	}
 	e.policy = e.choosePolicy(ctx, c)
 	k := cluster.KeeperConfig{Owner: ownerPrefix + vault + "/" + device, StateFile: h.pinsFile(), Log: log}
 	if e.node != nil {
@@ -132,7 +138,7 @@ func (e *egress) stop() {
 // committed is told of each commit; it returns at once.
 func (e *egress) committed(h fs.HeadInfo) {
 	e.mu.Lock()
-	e.commits = append(e.commits, egressCommit{sequence: h.Sequence, cid: h.Commit.String(), device: h.Device})
+	e.commits = append(e.commits, egressCommit{sequence: h.Sequence, cid: h.Commit.String(), device: h.Device, bytes: h.Bytes})
 	if n := len(e.commits); n > keepCommits {
 		e.commits = slices.Delete(e.commits, 0, n-keepCommits)
 	}
@@ -208,8 +214,12 @@ func (e *egress) look() {
 
 func (e *egress) want(i int, newest bool) cluster.Want {
 	c := &e.commits[i]
+	var size int64 // what no peer has
+	for k := i; k >= 0 && e.commits[k].copies == 0; k-- {
+		size += e.commits[k].bytes
+	}
 	name := fs.CommitName{Vault: e.vault, Device: c.device, Sequence: c.sequence}
-	w := cluster.Want{CID: c.cid, Name: name.Path()[1:], Newest: newest, Metadata: map[string]string{
+	w := cluster.Want{CID: c.cid, Name: name.Path()[1:], Size: size, Newest: newest, Metadata: map[string]string{
 		vaultKey: e.vault, deviceKey: c.device, sequenceKey: fmt.Sprintf("%016x", c.sequence)}}
 	for k := i - 1; k >= 0; k-- {
 		if e.commits[k].copies > 0 {
@@ -259,6 +269,19 @@ func (e *egress) Oldest() uint64 {
 	return 0
 }
 
+// onlyHere is how many committed bytes no peer has, about.
+func (e *egress) onlyHere() (n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range slices.Backward(e.commits) {
+		if c.copies > 0 {
+			break
+		}
+		n += c.bytes
+	}
+	return n
+}
+
 // newest is the newest commit.
 func (e *egress) newest() egressCommit {
 	e.mu.Lock()
@@ -296,9 +319,14 @@ func (e *egress) Wait(ctx context.Context, sequence uint64, n int) error {
 var errNewer = errors.New("a newer commit")
 
 func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest egressCommit, result <-chan error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
 		news := e.keeper.Changed()
 		e.look()
+		if s := e.keeper.Summary(); s.Error != "" && time.Since(s.ErrorSince) > awayLong {
+			return e.short(sequence, n, fmt.Errorf("%w: %s", cluster.ErrUnavailable, s.Error))
+		}
 		if held, _ := e.Copies(sequence); held >= n {
 			return nil
 		}
@@ -317,6 +345,7 @@ func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest
 		case <-ctx.Done():
 			return e.short(sequence, n, ctx.Err())
 		case <-news:
+		case <-tick.C:
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (p *page) committed(h fs.HeadInfo) {
 	p.total++
 	p.turn(h.Time)
 	p.rhythm[len(p.rhythm)-1]++
-	p.commits = append([]horizon.Commit{{Sequence: h.Sequence, CID: h.Commit.String(), Time: h.Time}}, p.commits...)
+	p.commits = append([]horizon.Commit{{Sequence: h.Sequence, CID: h.Commit.String(), Time: h.Time, Bytes: h.Bytes}}, p.commits...)
 	p.commits = p.commits[:min(len(p.commits), keepHistory)]
 }
 
@@ -94,8 +94,6 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	p.mu.Unlock()
 	if p.s.egress != nil {
 		p.s.egress.describe(&out)
-	} else {
-		out.Egress.Hint = "ipfscloud egress up"
 	}
 	return out, nil
 }

@@ -238,7 +238,9 @@ func (c *committer) commit() (err error) {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
 	}
 	if c.t.cfg.Committed != nil {
-		c.t.cfg.Committed(top.info())
+		info := top.info()
+		info.Bytes = j.bytes
+		c.t.cfg.Committed(info)
 	}
 	c.retire(ctx, &top)
 	return nil

@@ -39,6 +39,7 @@ type HeadInfo struct {
 	Sequence uint64
 	Commit   CID
 	Time     time.Time
+	Bytes    int64 // of the changes that are new in it, about; 0 if unknown
 }
 
 // Found is a vault that the identity can open.

@@ -63,6 +63,7 @@ func (d *drive) await(what string, longest time.Duration, ok func(*daemon.Egress
 // The whole of it with commands alone: nodes on this machine, copies that are counted,
 // and a machine with nothing but the phrase and one URL that has everything back.
 func TestEgressUpToRestore(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.withNodes()
 	t.Cleanup(func() { d.run("egress", "down") })
@@ -144,6 +145,7 @@ func TestEgressUpToRestore(t *testing.T) {
 // What happens to nodes is told as it is, within 30 seconds; nothing that was written is
 // lost, and the copies are made again without a hand.
 func TestEgressFaults(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := fleettest.Up(t, fleet.Config{Peers: 3})
 	nodes := f.Nodes()
 	d := newHome(t)
@@ -207,6 +209,7 @@ func TestEgressFaults(t *testing.T) {
 
 // Without an Egress the commands say what to do.
 func TestEgressRefusals(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	for _, args := range [][]string{{"pins"}, {"unpin", "--yes", "bafy"}, {"egress", "peers"}} {
 		if problem := d.fails(ExitNotFound, args...); !strings.Contains(problem, "egress up") {
@@ -228,7 +231,12 @@ func TestEgressRefusals(t *testing.T) {
 		t.Error(s)
 	}
 	d.fails(ExitUnavailable, "egress", "peers")
-	d.umount()
+	// A flush wants copies, and says that there are none; the drive goes on.
+	if problem := d.fails(ExitUnavailable, "umount", "--flush", d.mnt); !strings.Contains(problem, "0 of 2 copies") {
+		t.Errorf("a flush without Egress says %q", problem)
+	}
+	d.sh("cat x")
+	d.ok("umount", d.mnt)
 	d.ok("egress", "use", "none")
 	d.mount()
 	if s := d.status().Egress; s != nil {

@@ -79,11 +79,14 @@ func copiesLine(s *daemon.Status) string {
 	x := s.Egress
 	switch {
 	case x == nil:
-		return "one, on this machine; `ipfscloud egress up` or `ipfscloud egress use URL` changes that"
+		return "one, on this machine; `ipfscloud egress use URL` changes that (`ipfscloud egress up` to try it out)"
 	case x.Error != "":
 		return "Egress does not answer: " + x.Error
 	}
 	line := fmt.Sprintf("%d of %d by Egress at %s (%s), and this machine", x.Copies, x.Target, x.URL, x.State)
+	if x.Here {
+		line = fmt.Sprintf("%d of %d by Egress (%s), all on this machine, to try it out", x.Copies, x.Target, x.State)
+	}
 	if x.Reason != "" {
 		line += ": " + x.Reason
 	}

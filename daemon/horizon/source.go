@@ -100,6 +100,8 @@ type Egress struct {
 	Error      string
 	// OnlyHere is how much committed data no peer has yet, beyond what is pending.
 	OnlyHere int64
+	// Here: the peers run on this computer too, for trying it out.
+	Here bool
 	// Hint is the one command that sets Egress up, if it is not the usual one.
 	Hint string
 }

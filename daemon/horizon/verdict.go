@@ -160,6 +160,10 @@ func qualify(v Verdict, s State) Verdict {
 	if s.Drive.State == ReadOnly {
 		worse("the drive is read-only", Step{"See why nothing can be written:", "ipfscloud status"})
 	}
+	if s.Egress.Here && v.Level == Safe {
+		worse("all of them are on this computer", Step{"Keep copies on other machines:", egressCommand})
+		v.Detail = "That is for trying it out: if this computer's disk fails, all copies are gone."
+	}
 	if s.PhrasePending {
 		worse("only this computer can open it", Step{"Write down the recovery phrase, and confirm it:", "ipfscloud id phrase"})
 	}

@@ -34,6 +34,7 @@ func TestJudge(t *testing.T) {
 		do       string // a part of the commands and words
 	}{
 		"safe":           {of(), Flow{}, 0, Safe, "Everything is stored in 3 places.", "close this computer at any time", ""},
+		"all of it here": {of(func(s *State) { s.Egress.Here = true }), Flow{}, 0, Care, "Everything is stored in 3 places, but all of them are on this computer.", "all copies are gone", "ipfscloud egress use"},
 		"one is wanted":  {of(func(s *State) { s.Egress.Copies, s.Egress.Target = 1, 1 }), Flow{}, 0, Safe, "Everything is stored in 1 place.", "", ""},
 		"more than want": {of(func(s *State) { s.Egress.Copies = 4 }), Flow{}, 0, Safe, "Everything is stored in 4 places.", "", ""},
 		"no target":      {of(func(s *State) { s.Egress.Copies, s.Egress.Target = 0, 0 }), Flow{}, 0, Care, "The newest changes are only on this computer.", "", ""},
