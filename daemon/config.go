@@ -34,6 +34,8 @@ type Config struct {
 	MountOptions string `toml:"mount_options" json:"mount_options"`
 	// CacheMiB bounds the cache of blocks from a node that is not embedded.
 	CacheMiB uint64 `toml:"cache_mib" json:"cache_mib"`
+	// CacheMinFreeMiB are left free on the disk of that cache.
+	CacheMinFreeMiB uint64 `toml:"cache_min_free_mib" json:"cache_min_free_mib"`
 	// MemoryMiB bounds the memory for caches and unsealed writes.
 	MemoryMiB int64 `toml:"memory_mib" json:"memory_mib"`
 	// Deadline is the longest that a call waits for the store.
@@ -96,7 +98,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 // DefaultConfig is the configuration of a home without a file.
 func DefaultConfig() Config {
 	return Config{
-		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, MemoryMiB: 256, Deadline: duration{30 * time.Second},
+		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, CacheMinFreeMiB: 1024, MemoryMiB: 256, Deadline: duration{30 * time.Second},
 		Egress:  EgressConfig{URL: []string{}, Peers: []string{}},
 		Network: NetworkConfig{Listen: []string{}},
 		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},

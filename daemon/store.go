@@ -34,7 +34,8 @@ func openStore(ctx context.Context, h Home, c Config, network *ipfs.Network, log
 	if err != nil {
 		return nil, fmt.Errorf("IPFS node at %s: %w", redact(c.IPFS), err)
 	}
-	cached, err := ipfs.NewCache(r, ipfs.CacheConfig{Dir: filepath.Join(h.Cache, "blocks"), Limit: c.CacheMiB << 20, Log: log})
+	cached, err := ipfs.NewCache(r, ipfs.CacheConfig{Dir: filepath.Join(h.Cache, "blocks"), Limit: c.CacheMiB << 20,
+		MinFree: c.CacheMinFreeMiB << 20, Log: log})
 	if err != nil {
 		r.Close()
 		return nil, fmt.Errorf("block cache: %w", err)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	icfs "github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -22,7 +24,9 @@ import (
 type CacheConfig struct {
 	Dir   string // belongs to this cache alone
 	Limit uint64 // bytes on disk, files rounded up to 4 KiB
-	Log   *slog.Logger
+	// MinFree bytes are left to others on the disk, as far as the cache can give way.
+	MinFree uint64
+	Log     *slog.Logger
 }
 
 // Cache is a Store before another one that keeps blocks it has read on local disk, as
@@ -38,6 +42,8 @@ type Cache struct {
 	files  map[[32]byte]*list.Element // of *cached
 	recent *list.List                 // the most recently read first
 	used   uint64
+	free   uint64             // on the disk, when last asked; 0 before that
+	asked  uint64             // used then
 	reads  map[[32]byte]*read // under way, so that a block is read once for all who wait
 }
 
@@ -58,6 +64,7 @@ const (
 	// touchAfter is how old the time of a file may be before a read renews it.
 	touchAfter = time.Hour
 	cacheTmp   = ".tmp"
+	askFree    = 1 << 20
 )
 
 var _ icfs.Store = (*Cache)(nil)
@@ -240,11 +247,36 @@ func (c *Cache) keep(digest [32]byte, data []byte) error {
 	return nil
 }
 
-// evict removes the least recently read until the cache is within its limit.
+// evict removes the least recently read until the cache is within its limit, and the disk
+// has room for others.
 func (c *Cache) evict() {
-	for c.used > c.conf.Limit {
+	limit := c.conf.Limit
+	if over := c.scarce(); over > 0 {
+		limit = min(limit, c.used-min(c.used, over))
+	}
+	for c.used > limit {
 		c.remove(c.recent.Back().Value.(*cached).digest)
 	}
+}
+
+// scarce is how many bytes the disk lacks of those to be left free. It asks the disk
+// again when a MiB more may have been taken.
+func (c *Cache) scarce() uint64 {
+	if c.conf.MinFree == 0 {
+		return 0
+	}
+	if c.free == 0 || c.used > c.asked+askFree || c.used < c.asked {
+		var st unix.Statfs_t
+		if err := unix.Statfs(c.conf.Dir, &st); err != nil {
+			c.conf.Log.Warn("asking for the space beside the cache", "error", err)
+			return 0
+		}
+		c.free, c.asked = max(1, st.Bavail*uint64(st.Bsize)), c.used
+	}
+	if free := c.free - min(c.free, c.used-c.asked); free < c.conf.MinFree {
+		return c.conf.MinFree - free
+	}
+	return 0
 }
 
 func (c *Cache) drop(digest [32]byte) {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	icfs "github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fstest"
 )
@@ -143,5 +145,28 @@ func TestCacheReadsOnce(t *testing.T) {
 	}
 	if n := f.Calls(fstest.OpGet); n != 2 {
 		t.Fatalf("the store was asked %d times, want 2", n)
+	}
+}
+
+// A disk that others need is left to them; the cache gives way, and still works.
+func TestCacheLeavesRoom(t *testing.T) {
+	var st unix.Statfs_t
+	dir := t.TempDir()
+	must(t, unix.Statfs(dir, &st))
+	for _, x := range []struct {
+		minFree uint64
+		keeps   bool
+	}{{1, true}, {st.Blocks * uint64(st.Bsize), false}} {
+		m := fstest.NewMemory()
+		c, err := NewCache(m, CacheConfig{Dir: filepath.Join(dir, "c"), Limit: 1 << 30, MinFree: x.minFree, Log: testLog(t)})
+		must(t, err)
+		blocks := []icfs.Block{fstest.RawBlock(fstest.Random(100)), fstest.RawBlock(fstest.Random(10000))}
+		must(t, c.Put(testContext(t), blocks))
+		wantBlocks(t, c, blocks)
+		wantBlocks(t, c, blocks)
+		if kept := c.Used() > 0; kept != x.keeps {
+			t.Errorf("with %d bytes to be left free, %d are used", x.minFree, c.Used())
+		}
+		must(t, c.Close())
 	}
 }
