@@ -122,6 +122,8 @@ func splitVersion(text string) (n int, hash string, ok bool) {
 	return n, hash, true
 }
 
+func versionID(n int, hash string) string { return strconv.Itoa(n) + "-" + hash }
+
 // parseTime reads a time in UTC, to the second or finer.
 func parseTime(text string) (time.Time, bool) {
 	if !strings.HasSuffix(text, "Z") && !strings.HasSuffix(text, "+00:00") {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -153,11 +152,11 @@ func (l *Log) Resolve(id ID, q Query) (*Resolution, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(l.IDs(), id.text) {
+	if err := l.speaksFor(id); err != nil {
 		if l.failure != nil {
 			return nil, l.failure
 		}
-		return nil, invalid(KindDocument, "the log is not that of %s but of %v", id, l)
+		return nil, err
 	}
 	e, err := l.find(q)
 	if err != nil {

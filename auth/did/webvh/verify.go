@@ -49,6 +49,18 @@ func (v Verifier) Verify(ctx context.Context, log, witness []byte) (*Log, error)
 	if err != nil {
 		return nil, err
 	}
+	l, err := v.entries(ctx, lines)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.checkWitnesses(ctx, l, witness); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// entries verifies all but the approval of witnesses.
+func (v Verifier) entries(ctx context.Context, lines [][]byte) (*Log, error) {
 	l := &Log{lines: lines}
 	for i, line := range lines {
 		if err := ctx.Err(); err != nil {
@@ -58,9 +70,6 @@ func (v Verifier) Verify(ctx context.Context, log, witness []byte) (*Log, error)
 			l.fail(inEntry(i+1, err), line)
 			break
 		}
-	}
-	if err := v.checkWitnesses(ctx, l, witness); err != nil {
-		return nil, err
 	}
 	if len(l.entries) == 0 {
 		return nil, l.failure
@@ -248,6 +257,14 @@ func (l *Log) Params() Params { return l.entries[len(l.entries)-1].params }
 // SCID is the part of the DID that certifies the log.
 func (l *Log) SCID() string { return l.entries[0].params.SCID }
 
+// Needs tells who must approve entry n: the zero Witness means nobody.
+func (l *Log) Needs(n int) Witness {
+	if needed := l.entries[n-1].needed; len(needed) > 0 {
+		return needed[0]
+	}
+	return Witness{}
+}
+
 // Bytes is the log as it was read, up to the last entry that holds.
 func (l *Log) Bytes() []byte {
 	var out []byte
@@ -279,6 +296,14 @@ func (l *Log) Contains(versionID string) bool {
 // Extends tells whether the log begins with all entries of another.
 func (l *Log) Extends(other *Log) bool {
 	return len(other.entries) <= len(l.entries) && l.Contains(other.Last().VersionID)
+}
+
+// speaksFor wants a DID to be one that the log was or is of.
+func (l *Log) speaksFor(id ID) error {
+	if slices.Contains(l.IDs(), id.text) {
+		return nil
+	}
+	return invalid(KindDocument, "the log is not that of %s but of %v", id, l)
 }
 
 func (l *Log) String() string {

@@ -32,7 +32,7 @@ func (v Verifier) needed(before, after Witness) []Witness {
 // checkWitnesses cuts the log before the first entry that lacks approval. A proof for an
 // entry approves all entries before it too.
 func (v Verifier) checkWitnesses(ctx context.Context, l *Log, file []byte) error {
-	if !slices.ContainsFunc(l.entries, func(e verified) bool { return len(e.needed) > 0 }) {
+	if !l.witnessed() {
 		return nil
 	}
 	approvals, err := v.approvals(ctx, l, file)
@@ -63,10 +63,17 @@ func (v Verifier) checkWitnesses(ctx context.Context, l *Log, file []byte) error
 			why = err
 		}
 		l.fail(inEntry(i+1, why), l.lines[i])
-		l.entries = l.entries[:i]
+		if l.entries = l.entries[:i]; i == 0 {
+			return l.failure
+		}
 		break
 	}
 	return nil
+}
+
+// witnessed tells whether anything in the log needs the approval of witnesses.
+func (l *Log) witnessed() bool {
+	return slices.ContainsFunc(l.entries, func(e verified) bool { return len(e.needed) > 0 })
 }
 
 // approvals returns the newest entry that each witness has approved. Proofs that do not

@@ -1,0 +1,179 @@
+package webvh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cluster-labs/ipfscloud/auth/did"
+)
+
+// stored is the log that was accepted here before. It was verified then, with the proofs
+// of its witnesses; an entry written here may still wait for them.
+func (m *Method) stored(ctx context.Context, id ID) (*Log, error) {
+	text, err := m.cfg.Store.Log(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	lines, err := splitLog(text)
+	if err != nil {
+		return nil, err
+	}
+	l, err := m.cfg.Verifier.entries(ctx, lines)
+	if err == nil {
+		err = l.failure
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the log kept here: %w", err)
+	}
+	return l, nil
+}
+
+// found is what a source had.
+type found struct {
+	log     *Log
+	witness []byte
+	err     error
+}
+
+// ask gets and verifies the log of one source.
+func (m *Method) ask(ctx context.Context, s Source, id ID) found {
+	text, err := s.Log(ctx, id)
+	if err != nil {
+		return found{err: err}
+	}
+	lines, err := splitLog(text)
+	if err != nil {
+		return found{err: err}
+	}
+	v := m.cfg.Verifier
+	l, err := v.entries(ctx, lines)
+	if err != nil {
+		return found{err: err}
+	}
+	var witness []byte
+	if l.witnessed() {
+		if witness, err = s.Witness(ctx, id); err != nil && !errors.Is(err, did.ErrNotFound) {
+			return found{err: err}
+		}
+		if err = v.checkWitnesses(ctx, l, witness); err != nil {
+			return found{err: err}
+		}
+	}
+	if l.failure != nil {
+		return found{err: l.failure}
+	}
+	if l.SCID() != id.SCID {
+		return found{err: invalid(KindDocument, "the log is not that of %s but of %v", id, l)}
+	}
+	return found{log: l, witness: witness}
+}
+
+// Newest returns the newest log there is of a DID: that of the store, or a longer one of a
+// source that extends it. It is kept in the store. Sources that hold another history than
+// the store are not believed; two that contradict each other are an error.
+func (m *Method) Newest(ctx context.Context, text string) (*Log, error) {
+	id, err := ParseID(text)
+	if err != nil {
+		return nil, err
+	}
+	answers := make(chan found, len(m.cfg.Sources))
+	for _, s := range m.cfg.Sources {
+		go func() { answers <- m.ask(ctx, s, id) }()
+	}
+	// Every answer is waited for: each source has a deadline and obeys ctx.
+	var all []found
+	for range m.cfg.Sources {
+		all = append(all, <-answers)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	local, err := m.stored(ctx, id)
+	if err != nil && !errors.Is(err, did.ErrNotFound) {
+		return nil, err
+	}
+	best, err := choose(local, all)
+	if err != nil {
+		return nil, err
+	}
+	if err := best.log.speaksFor(id); err != nil {
+		return nil, err
+	}
+	if best.log != local {
+		if err := m.cfg.Store.Save(ctx, best.log.Last().ID, best.log.Bytes(), best.witness); err != nil {
+			return nil, fmt.Errorf("keeping the log of %s: %w", id, err)
+		}
+	}
+	return best.log, nil
+}
+
+// choose returns the longest log; local may be nil.
+func choose(local *Log, all []found) (found, error) {
+	best := found{log: local}
+	var errs []error
+	for _, f := range all {
+		switch {
+		case f.err != nil:
+			errs = append(errs, f.err)
+		case best.log == nil || f.log.Extends(best.log):
+			if best.log == nil || f.log.Len() > best.log.Len() {
+				best = f
+			}
+		case best.log.Extends(f.log): // older
+		case local != nil && f.log.Extends(local):
+			return found{}, invalid(KindRollback, "two histories go on from %s: %s and %s", local.Last().VersionID, best.log.Last().VersionID, f.log.Last().VersionID)
+		case local != nil: // another history than the one accepted here
+			errs = append(errs, invalid(KindRollback, "%s is not in the history accepted here", f.log.Last().VersionID))
+		default:
+			return found{}, invalid(KindRollback, "two histories: %s and %s", best.log.Last().VersionID, f.log.Last().VersionID)
+		}
+	}
+	if best.log != nil {
+		return best, nil
+	}
+	return found{}, worst(errs)
+}
+
+// worst is the error to report when nobody had a log: an invalid one says most, then one
+// that may pass, then that there is none.
+func worst(errs []error) error {
+	for _, meaning := range []error{did.ErrInvalid, did.ErrUnavailable} {
+		for _, err := range errs {
+			if errors.Is(err, meaning) {
+				return err
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	return notFound("no source has the log")
+}
+
+// Resolve returns the newest document. A DID that has moved resolves to the document of
+// its present one, which has the other under Former.
+func (m *Method) Resolve(ctx context.Context, id string) (*did.Document, error) {
+	l, err := m.Newest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return l.Document()
+}
+
+// ResolveVersion resolves as Resolve does, for a version that a query chooses, and with
+// what the specification wants in the result.
+func (m *Method) ResolveVersion(ctx context.Context, id string, q Query) (*Resolution, error) {
+	plain, err := ParseID(id)
+	if err != nil {
+		return Failed(err), err
+	}
+	l, err := m.Newest(ctx, id)
+	if err != nil {
+		return Failed(err), err
+	}
+	r, err := l.Resolve(plain, q)
+	if err != nil {
+		return Failed(err), err
+	}
+	return r, nil
+}
