@@ -1,0 +1,101 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// What 10,000 pins cost is what the package's comment says.
+func TestTenThousandPins(t *testing.T) {
+	if underRace {
+		t.Skip("it measures a cost, which race detection multiplies")
+	}
+	const pins = 10_000
+	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{})
+	s.step = time.Second
+	wants := make([]Want, pins)
+	for i := range wants {
+		wants[i] = Want{CID: testCID(i), Newest: i == 0}
+		if i%100 != 99 { // most are there from before
+			p := &wirePin{CID: wants[i].CID, Allocations: []string{"peer1", "peer2", "peer3"}, Min: 2, Max: 3, Metadata: map[string]string{OwnerKey: "me"}}
+			s.set[p.CID] = p
+			for _, peer := range s.peers {
+				peer.pins[p.CID] = &simPin{status: statusPinned}
+			}
+		}
+	}
+	allHeld := func() bool {
+		return !slices.ContainsFunc(s.b.order(), func(e *entry) bool { return s.b.copies(e) != 3 })
+	}
+	begun := time.Now()
+	s.want(wants...)
+	took := s.until("all are known and held", time.Hour, allHeld)
+	t.Logf("9,900 pins found and 100 made: after %v, %d calls to ask and %d to change", took, s.calls[laneSweep]+s.calls[laneWatch], s.calls[laneAct])
+
+	clear(s.calls)
+	s.run(time.Hour)
+	sum := 0
+	for l, n := range s.calls {
+		t.Logf("%s: %.1f calls a minute", l, float64(n)/60)
+		sum += n
+	}
+	if perMinute := float64(sum) / 60; perMinute > 20 {
+		t.Errorf("%.1f calls a minute", perMinute)
+	}
+	for _, e := range s.b.pins {
+		if age := s.now.Sub(e.asked); age > 45*time.Minute {
+			t.Fatalf("%s was not asked for since %v", e.cid, age)
+		}
+	}
+
+	clear(s.calls)
+	s.down("peer2")
+	took = s.until("all say that a copy is missing", 30*time.Second, func() bool {
+		return !slices.ContainsFunc(s.b.order(), func(e *entry) bool { return s.b.copies(e) != 2 })
+	})
+	t.Logf("a peer dies: all pins say so after %v, %d calls", took, s.calls[laneSweep]+s.calls[laneWatch])
+	s.up("peer2")
+	took = s.until("all are held again", 20*time.Minute, allHeld)
+	t.Logf("it comes back: all are held again after %v, %d calls", took, s.calls[laneSweep]+s.calls[laneWatch])
+	t.Logf("the book's work of two hours took %.1f s of processor time, with that of the simulation", time.Since(begun).Seconds())
+}
+
+func TestRestart(t *testing.T) {
+	newest, other := testCID(1), testCID(2)
+	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{StateFile: t.TempDir() + "/pins.json"})
+	wants := []Want{{CID: newest, Newest: true}, {CID: other}}
+	s.want(wants...)
+	s.until("held", time.Minute, func() bool { return s.is(newest, StateHeld, 3)() && s.is(other, StateHeld, 3)() })
+	since := s.pin(newest).Since
+	k := &Keeper{cfg: s.cfg, book: s.b, dirty: true}
+	s.b.released[testCID(7)] = true
+	if err := k.save(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(time.Hour)
+	n := len(s.did)
+	s.restart()
+	k = &Keeper{cfg: s.cfg, book: s.b}
+	if err := k.load(); err != nil {
+		t.Fatal(err)
+	}
+	if !s.b.released[testCID(7)] {
+		t.Error("what the user gave up is forgotten")
+	}
+	s.forget(other) // while nobody looked
+	s.refuse = errSilence
+	s.want(wants...)
+	s.run(s.step)
+	s.refuse = nil
+	if p := s.pin(other); p.State != StateLost {
+		t.Errorf("%+v", p)
+	}
+	s.until("held", time.Minute, func() bool { return s.is(newest, StateHeld, 3)() && s.is(other, StateHeld, 3)() })
+	if got := s.pin(newest).Since; !got.Equal(since) {
+		t.Errorf("held since %v, but it was since %v", got, since)
+	}
+	if len(s.did) > n+2 {
+		t.Error("more was done than to pin what was lost\n", s.dump())
+	}
+}
