@@ -54,7 +54,8 @@ func (d *drive) await(what string, longest time.Duration, ok func(*daemon.Egress
 			return time.Since(begin)
 		}
 		if time.Since(begin) > longest {
-			d.t.Fatalf("%s: not within %v: %+v%s", what, longest, s, d.log())
+			pins, _, _ := d.run("pins")
+			d.t.Fatalf("%s: not within %v: %+v\n%s%s", what, longest, s, pins, d.log())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
