@@ -33,6 +33,7 @@ func layers() map[string]layer {
 		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
 		"auth/did/jcs":            {},
 		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},
+		"auth/did/didtest":        {ours: []string{"auth/did"}},
 		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
 		"fs":                      {ours: []string{"fs/crypt", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
 		"fs/crypt":                {},

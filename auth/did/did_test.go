@@ -8,12 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/multiformats/go-multibase"
 )
@@ -258,100 +254,6 @@ func TestVersionFollows(t *testing.T) {
 		if got := c.next.Follows(c.last); got != c.want {
 			t.Errorf("%v after %v: %t", c.next, c.last, got)
 		}
-	}
-}
-
-func webServer(t *testing.T, h http.HandlerFunc) (id string) {
-	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	return "did:web:" + strings.Replace(srv.Listener.Addr().String(), ":", "%3A", 1)
-}
-
-func TestWebMethod(t *testing.T) {
-	ctx := context.Background()
-	m := NewWeb(WebConfig{PlainHTTP: true})
-	r := NewResolver(m)
-
-	var id string
-	id = webServer(t, func(w http.ResponseWriter, req *http.Request) {
-		switch req.URL.Path {
-		case "/.well-known/did.json":
-			fmt.Fprintf(w, `{"id":%q,"verificationMethod":[{"id":"#k","type":"Multikey","controller":%q,"publicKeyMultibase":%q}],"assertionMethod":["#k"]}`,
-				id, id, multikey(t, Ed25519, 4))
-		case "/users/bob/did.json":
-			fmt.Fprintf(w, `{"id":%q}`, id) // not bob's document
-		case "/broken/did.json":
-			fmt.Fprint(w, `<html>`)
-		case "/down/did.json":
-			w.WriteHeader(http.StatusBadGateway)
-		case "/huge/did.json":
-			w.Write(bytes.Repeat([]byte(" "), MaxDocument+1))
-		case "/moved/did.json":
-			http.Redirect(w, req, "/.well-known/did.json", http.StatusFound)
-		case "/loop/did.json":
-			http.Redirect(w, req, "/loop/did.json", http.StatusFound)
-		default:
-			http.NotFound(w, req)
-		}
-	})
-	doc, err := r.Resolve(ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := r.ResolveKey(ctx, AssertionMethod, id+"#k"); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := r.ResolveKey(ctx, Authentication, id+"#k"); !errors.Is(err, ErrRelationship) {
-		t.Errorf("got %v", err)
-	}
-	if !strings.HasPrefix(doc.Version.ID, "sha256-") {
-		t.Errorf("version %q", doc.Version.ID)
-	}
-	for path, want := range map[string]error{
-		":users:bob": ErrInvalid, ":broken": ErrInvalid, ":none": ErrNotFound,
-		":down": ErrUnavailable, ":huge": ErrInvalid, ":moved": ErrInvalid, ":loop": ErrInvalid,
-		":..": ErrInvalid, ":a%2Fb": ErrInvalid, ":": ErrInvalid, "::x": ErrInvalid,
-	} {
-		if _, err := r.Resolve(ctx, id+path); !errors.Is(err, want) {
-			t.Errorf("%s: got %v, want %v", path, err, want)
-		}
-	}
-	for _, bad := range []string{"did:web:a%2Fb", "did:web:u%40h", "did:web:h%3Fq", "did:web:h%23f", "did:web:%"} {
-		if _, err := r.Resolve(ctx, bad); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: got %v", bad, err)
-		}
-	}
-	if _, err := m.Create(ctx, Change{}, nil); !errors.Is(err, ErrNotSupported) {
-		t.Errorf("create: %v", err)
-	}
-}
-
-func TestWebMethodDeadline(t *testing.T) {
-	release := make(chan struct{})
-	id := webServer(t, func(_ http.ResponseWriter, req *http.Request) {
-		select { // hangs until the client gives up
-		case <-req.Context().Done():
-		case <-release:
-		}
-	})
-	t.Cleanup(func() { close(release) })
-	m := NewWeb(WebConfig{PlainHTTP: true, Deadline: 50 * time.Millisecond})
-	if _, err := m.Resolve(context.Background(), id); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("got %v", err)
-	}
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	if _, err := m.Resolve(context.Background(), "did:web:"+strings.Replace(addr, ":", "%3A", 1)); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("closed port: got %v", err)
-	}
-	if _, err := NewWeb(WebConfig{}).Resolve(context.Background(), id); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("TLS against a plain server: got %v", err)
 	}
 }
 

@@ -24,7 +24,6 @@ type WebMethod struct {
 	Fixed
 	vdr      *ariesweb.VDR
 	base     http.RoundTripper
-	plain    bool
 	deadline time.Duration
 }
 
@@ -36,15 +35,13 @@ type WebConfig struct {
 	Transport http.RoundTripper
 	// Deadline of one resolution; zero is 10 seconds.
 	Deadline time.Duration
-	// PlainHTTP asks without TLS. For tests on loopback.
-	PlainHTTP bool
 }
 
 const webRedirects = 3
 
 // NewWeb returns did:web.
 func NewWeb(cfg WebConfig) *WebMethod {
-	m := &WebMethod{vdr: ariesweb.New(), base: cfg.Transport, plain: cfg.PlainHTTP, deadline: cfg.Deadline}
+	m := &WebMethod{vdr: ariesweb.New(), base: cfg.Transport, deadline: cfg.Deadline}
 	if m.base == nil {
 		m.base = http.DefaultTransport
 	}
@@ -73,11 +70,8 @@ func (m *WebMethod) Resolve(ctx context.Context, id string) (*Document, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.deadline)
 	defer cancel()
 	rec := &recorder{ctx: ctx, base: m.base}
-	client := &http.Client{Transport: rec, CheckRedirect: m.redirect}
+	client := &http.Client{Transport: rec, CheckRedirect: webRedirect}
 	opts := []ariesvdr.DIDMethodOption{ariesvdr.WithOption(ariesweb.HTTPClientOpt, client)}
-	if m.plain {
-		opts = append(opts, ariesvdr.WithOption(ariesweb.UseHTTPOpt, true))
-	}
 	_, err := m.vdr.Read(id, opts...)
 	switch {
 	case rec.status == http.StatusOK && rec.err == nil:
@@ -102,12 +96,12 @@ func (m *WebMethod) Resolve(ctx context.Context, id string) (*Document, error) {
 	return doc, nil
 }
 
-func (m *WebMethod) redirect(req *http.Request, via []*http.Request) error {
+func webRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > webRedirects {
 		return fmt.Errorf("more than %d redirects: %w", webRedirects, ErrInvalid)
 	}
-	if req.URL.Scheme != "https" && !m.plain {
-		return fmt.Errorf("redirect to %s without TLS: %w", req.URL.Host, ErrInvalid)
+	if req.URL.Scheme != "https" || isAddress(req.URL.Hostname()) {
+		return fmt.Errorf("redirect to %.200s: %w", req.URL, ErrInvalid)
 	}
 	return nil
 }
@@ -128,12 +122,24 @@ func checkWeb(id string) error {
 	if err != nil || u.Host != host || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("host in %s: %w", id, ErrInvalid)
 	}
+	if isAddress(u.Hostname()) {
+		return fmt.Errorf("%s has an IP address for a domain: %w", id, ErrInvalid)
+	}
 	for _, p := range parts[1:] {
-		if s, err := url.PathUnescape(p); err != nil || s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\\?#") {
+		if s, err := url.PathUnescape(p); err != nil || s == "" || s == "." || s == ".." || strings.ContainsAny(s, "/\\?#%") {
 			return fmt.Errorf("path in %s: %w", id, ErrInvalid)
 		}
 	}
 	return nil
+}
+
+// isAddress tells whether a host is an IP address in any of the spellings that programs
+// take for one: a name never ends in a number.
+func isAddress(host string) bool {
+	last := strings.TrimSuffix(host, ".")
+	last = strings.ToLower(last[strings.LastIndexByte(last, '.')+1:])
+	return strings.ContainsAny(host, ":[]") || last == "" || strings.Trim(last, "0123456789") == "" ||
+		strings.HasPrefix(last, "0x") && strings.Trim(last[2:], "0123456789abcdef") == ""
 }
 
 // recorder is a transport that obeys ctx, bounds the answer, and keeps its bytes: aries
