@@ -205,11 +205,8 @@ func checkSCID(e *Entry, scid string) error {
 // checkProofs wants every proof to hold and to be made by an active key.
 func (v Verifier) checkProofs(e *Entry, active []string) (signers []string, err error) {
 	for _, p := range e.proofs {
-		key, err := proof.Key(p)
+		key, err := proof.Verify(e.body, p, v.now())
 		if err != nil {
-			return nil, invalid(KindProof, "%v", err)
-		}
-		if key, err = proof.Verify(e.body, p, v.now()); err != nil {
 			return nil, invalid(KindProof, "%v", err)
 		}
 		if !slices.Contains(active, key) {
