@@ -56,7 +56,9 @@ func TestConformance(t *testing.T) {
 		didtest.Suite(t, did.NewKey(), didtest.Options{OneKey: true, Malformed: []string{"did:key:u6Mk", "did:key:x"}})
 	})
 	t.Run("peer", func(t *testing.T) {
-		didtest.Suite(t, newPeer(t), didtest.Options{Unknown: "did:peer:1z" + scid})
+		didtest.Suite(t, newPeer(t), didtest.Options{Unknown: "did:peer:1z" + scid, Malformed: []string{
+			"did:peer:0z", "did:peer:0x", "did:peer:2", "did:peer:2.", "did:peer:2.Xz6Mk", "did:peer:2.V", "did:peer:2.Vz0", "did:peer:2.S", "did:peer:2.SW10", "did:peer:2.S!",
+			"did:peer:4zQm:zx", "did:peer:5z", "did:peer:9"}})
 	})
 	t.Run("web", func(t *testing.T) {
 		m, id := newWeb(t)

@@ -16,9 +16,9 @@ import (
 	"github.com/multiformats/go-multihash"
 )
 
-// PeerMethod is did:peer of numeric basis 1: the DID is the hash of its first document,
-// which peers hand to each other. It knows the documents it made or was taught, for as
-// long as it lives.
+// PeerMethod is did:peer. It makes those of numeric basis 1: the DID is the hash of its
+// first document, which peers hand to each other. Of these it knows the documents it made
+// or was taught, for as long as it lives; those of basis 0, 2 and 4 hold theirs.
 type PeerMethod struct {
 	Fixed
 	vdr   *ariespeer.VDR
@@ -109,11 +109,35 @@ func (m *PeerMethod) Learn(ctx context.Context, id string, raw []byte) (*Documen
 	return m.Resolve(ctx, id)
 }
 
-// Resolve returns a document that was made or learnt here, else ErrNotFound.
-func (m *PeerMethod) Resolve(_ context.Context, id string) (*Document, error) {
+// Resolve returns a document that was made or learnt here, or that the DID holds, else
+// ErrNotFound.
+func (m *PeerMethod) Resolve(ctx context.Context, id string) (*Document, error) {
 	if name, err := methodOf(id); err != nil || name != m.Name() {
 		return nil, fmt.Errorf("%.200q is not a did:peer: %w", id, ErrInvalid)
 	}
+	specific := strings.TrimPrefix(id, "did:peer:")
+	var raw []byte
+	var err error
+	switch basis, rest := specific[0], specific[1:]; basis {
+	case '0':
+		raw, err = peer0(ctx, id, rest)
+	case '1':
+		return m.met(id)
+	case '2':
+		raw, err = peer2(id, rest)
+	case '4':
+		raw, err = peer4(id, rest)
+	default:
+		return nil, fmt.Errorf("did:peer of numeric basis %q: %w", basis, ErrInvalid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parsePeer(id, raw)
+}
+
+// met returns a document of numeric basis 1.
+func (m *PeerMethod) met(id string) (*Document, error) {
 	if _, err := m.vdr.Read(id); errors.Is(err, ariesvdr.ErrNotFound) {
 		return nil, fmt.Errorf("%s was not met yet: %w", id, ErrNotFound)
 	} else if err != nil {
