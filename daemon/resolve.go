@@ -3,15 +3,82 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
 
-	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
 
-// ResolveDID returns the DID document of a DID, as JSON.
-func ResolveDID(ctx context.Context, id string) ([]byte, error) {
-	doc, err := auth.DefaultResolver().Resolve(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("resolving %s: %w", id, err)
-	}
-	return doc.Raw(), nil
+// Resolution is the answer to who resolves a DID; its JSON form is the result of the DID
+// resolution specification.
+type Resolution = webvh.Resolution
+
+// ResolveOptions choose what is resolved. Log and Witness are the files of a did:webvh
+// that are verified without any network; nil asks the places that the DID names.
+type ResolveOptions struct {
+	Log, Witness                          []byte
+	VersionID, VersionTime, VersionNumber string
 }
+
+func (o *ResolveOptions) query() (webvh.Query, error) {
+	return webvh.ParseQuery(o.VersionID, o.VersionTime, o.VersionNumber)
+}
+
+// resolver knows all methods.
+func resolver() (*did.Resolver, error) {
+	peer, err := did.NewPeer()
+	if err != nil {
+		return nil, err
+	}
+	return did.NewResolver(did.NewKey(), did.NewWeb(did.WebConfig{}), peer, newWebVH()), nil
+}
+
+func newWebVH() *webvh.Method {
+	return webvh.New(webvh.Config{Sources: []webvh.Source{webvh.NewHTTP(webvh.HTTPConfig{})}})
+}
+
+// ResolveDID resolves a DID of any method that the program knows. The resolution is never
+// nil; of a failure it tells the name.
+func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, error) {
+	fail := func(err error) (*Resolution, error) {
+		err = fmt.Errorf("resolving %s: %w", id, err)
+		return webvh.Failed(err), err
+	}
+	q, err := o.query()
+	if err != nil {
+		return fail(err)
+	}
+	if o.Log != nil {
+		r, err := webvh.ResolveLog(ctx, id, o.Log, o.Witness, q)
+		return named(id, r, err)
+	}
+	if strings.HasPrefix(id, "did:webvh:") {
+		r, err := newWebVH().ResolveVersion(ctx, id, q)
+		return named(id, r, err)
+	}
+	if q != (webvh.Query{}) {
+		return fail(fmt.Errorf("this method has no versions to choose from: %w", did.ErrNotSupported))
+	}
+	all, err := resolver()
+	if err != nil {
+		return fail(err)
+	}
+	doc, err := all.Resolve(ctx, id)
+	if err != nil {
+		return fail(err)
+	}
+	return &Resolution{Document: doc.Raw(), Result: &webvh.ResolutionMetadata{}}, nil
+}
+
+func named(id string, r *Resolution, err error) (*Resolution, error) {
+	if err == nil {
+		return r, nil
+	}
+	if r == nil {
+		r = webvh.Failed(err)
+	}
+	return r, fmt.Errorf("resolving %s: %w", id, err)
+}
+
+// DIDErrorName is the name by which other programs know an error of a resolution.
+func DIDErrorName(err error) string { return did.NameOf(err) }

@@ -102,24 +102,35 @@ func vaultsOf(pins []cluster.Found) map[string][]pinned {
 	return out
 }
 
-// adoptNewest takes over the newest commit that can be had and verifies.
+// adoptNewest takes over the newest commit that can be had and verifies. What the pins say
+// of themselves is not taken for true: the metadata of a pin may be that of an older one.
 func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, error) {
+	var best pinned
 	var first error
 	for _, c := range commits[:min(len(commits), restoreTries)] {
-		f, err := fs.Adopt(ctx, s.store, s.p.Identity, c.name, c.cid)
-		if err == nil {
-			s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
-			return f, nil
-		}
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
 		if errors.Is(err, crypt.ErrNotRecipient) || ctx.Err() != nil {
-			return f, err
+			return fs.Found{}, err
 		}
-		s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.cid, "error", err)
-		if first == nil {
-			first = err
+		if err != nil {
+			s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.cid, "error", err)
+			if first == nil {
+				first = err
+			}
+			continue
+		}
+		if c.name.Sequence = h.Sequence; h.Sequence > best.name.Sequence {
+			best = c
 		}
 	}
-	return fs.Found{}, first
+	if best.name.Sequence == 0 {
+		return fs.Found{}, first
+	}
+	f, err := fs.Adopt(ctx, s.store, s.p.Identity, best.name, best.cid)
+	if err == nil {
+		s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
+	}
+	return f, err
 }
 
 // meetPeers tells the node the peers of Egress.

@@ -7,10 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
+
+// openWait is for the first answer of a node that is not embedded: who mounts is told
+// soon that it does not answer.
+const openWait = 7 * time.Second
 
 // openStore opens the embedded node, with a network or offline, or the user's own behind
 // a cache.
@@ -30,7 +35,9 @@ func openStore(ctx context.Context, h Home, c Config, network *ipfs.Network, log
 		}
 		auth = strings.TrimSpace(string(b))
 	}
-	r, err := ipfs.OpenRPC(ctx, ipfs.RPCConfig{URL: c.IPFS, Authorization: auth, StagingDir: h.Staging, Log: log})
+	opening, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	r, err := ipfs.OpenRPC(opening, ipfs.RPCConfig{URL: c.IPFS, Authorization: auth, StagingDir: h.Staging, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("IPFS node at %s: %w", redact(c.IPFS), err)
 	}

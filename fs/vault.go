@@ -79,6 +79,7 @@ func loadHead(ctx context.Context, cfg *Config, name CommitName) (*loadedHead, e
 	return loadCommit(ctx, cfg, name, commit)
 }
 
+// loadCommit is loadHead for a commit directory; a sequence of 0 in the name is any.
 func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (*loadedHead, error) {
 	b, err := cfg.Store.Get(ctx, commit)
 	if err != nil {
@@ -121,7 +122,7 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 		err = errors.New("another vault's keyring stands beside the head")
 	case h.DID != cfg.Identity.DID():
 		err = fmt.Errorf("the head belongs to %s", h.DID)
-	case h.Vault.String() != name.Vault || h.Device != name.Device || h.Sequence != name.Sequence:
+	case h.Vault.String() != name.Vault || h.Device != name.Device || name.Sequence != 0 && h.Sequence != name.Sequence:
 		err = fmt.Errorf("the head is %s's number %d", h.Device, h.Sequence)
 	}
 	if err != nil {
@@ -132,6 +133,17 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 
 func (l *loadedHead) info() HeadInfo {
 	return HeadInfo{Device: l.head.Device, Sequence: l.head.Sequence, Commit: l.commit, Time: time.Unix(0, l.head.Time)}
+}
+
+// Inspect verifies the head of a commit that was found outside the store, like Adopt, and
+// tells what it is without linking it. The sequence in the name does not count.
+func Inspect(ctx context.Context, store Store, id Identity, name CommitName, commit CID) (HeadInfo, error) {
+	name.Sequence = 0
+	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit)
+	if err != nil {
+		return HeadInfo{}, err
+	}
+	return l.info(), nil
 }
 
 // Adopt verifies a commit that was found outside the store, for example in the list of

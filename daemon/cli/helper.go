@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,7 +17,9 @@ import (
 const helperUsage = "mount.ipfscloud SOURCE MOUNTPOINT [-sfnvrw] [-t TYPE] [-o OPTIONS]"
 
 // helper is what mount(8) runs for the type ipfscloud. SOURCE is the directory that holds
-// all state, as IPFSCLOUD_HOME does; if it is no absolute path, it is a mere name.
+// all state, as IPFSCLOUD_HOME does; if it is no absolute path, it is a mere name, and
+// root's drive is that of the machine, whatever home directory root has: the same line of
+// fstab means the same at boot and by hand.
 type helper struct {
 	mount  mountCommand
 	source string
@@ -50,25 +53,49 @@ func (h *helper) parse(args []string) error {
 			h.mount.drive.ipfs = value
 		case "passfile":
 			h.mount.pass.file = value
+		case "config":
+			h.mount.drive.configFile = value
+		case "cache_dir":
+			h.mount.drive.cacheDir = value
+		case "user", "comment", "group", "nogroup", "owner", "noowner": // for mount(8), with a value or without
 		default:
-			keep = append(keep, o)
+			if !strings.HasPrefix(name, "x-") && !strings.HasPrefix(name, "X-") {
+				keep = append(keep, o)
+			}
 		}
 	}
 	if *readOnly {
 		keep = append(keep, "ro")
+	}
+	// By its first column mount(8) knows that a line of fstab is mounted.
+	if !strings.ContainsAny(h.source, ",\\") {
+		keep = append([]string{"fsname=" + h.source}, keep...)
 	}
 	h.mount.drive.options = strings.Join(keep, ",")
 	return h.mount.parse(rest[1:])
 }
 
 func (h *helper) run(ctx context.Context, e *env) (err error) {
-	if filepath.IsAbs(h.source) { // the background process must find it too
-		if err := os.Setenv(daemon.HomeEnv, h.source); err != nil {
-			return err
-		}
+	if err := h.environment(); err != nil {
+		return err
 	}
 	if e.home, err = daemon.FindHome(); err != nil || h.fake {
 		return err
 	}
 	return h.mount.run(ctx, e)
+}
+
+// environment makes one that this process and the one in the background find the same
+// things with. mount(8) may have none at all.
+func (h *helper) environment() error {
+	var err error
+	if filepath.IsAbs(h.source) {
+		err = os.Setenv(daemon.HomeEnv, h.source)
+	} else if os.Geteuid() == 0 {
+		err = os.Unsetenv("HOME")
+	}
+	if os.Getenv("PATH") == "" { // fusermount3 is looked for
+		err = errors.Join(err, os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+	}
+	return err
 }

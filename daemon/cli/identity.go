@@ -177,11 +177,19 @@ type idCommand struct {
 	json bool
 	what string
 	did  string
+
+	log, witness string // files
+	version      daemon.ResolveOptions
 }
 
 func (c *idCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
-	f.BoolVar(&c.json, "json", false, "print JSON")
+	f.BoolVar(&c.json, "json", false, "print JSON; of a resolution, the result also when it fails")
+	f.StringVar(&c.log, "log", "", "resolve: verify the log of a did:webvh in `FILE`, without any network")
+	f.StringVar(&c.witness, "witness", "", "resolve: `FILE` with the proofs of its witnesses")
+	f.StringVar(&c.version.VersionID, "version-id", "", "resolve: the version with this `ID`")
+	f.StringVar(&c.version.VersionTime, "version-time", "", "resolve: the version of a `TIME`, as 2026-01-31T12:00:00Z")
+	f.StringVar(&c.version.VersionNumber, "version-number", "", "resolve: version `N`, counted from 1")
 }
 
 func (c *idCommand) parse(args []string) error {
@@ -199,12 +207,7 @@ func (c *idCommand) parse(args []string) error {
 func (c *idCommand) run(ctx context.Context, e *env) error {
 	switch c.what {
 	case "resolve":
-		b, err := daemon.ResolveDID(ctx, c.did)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(e.out, string(b))
-		return nil
+		return c.resolve(ctx, e)
 	case "phrase":
 		return c.phrase(ctx, e)
 	}
@@ -219,6 +222,48 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 	fmt.Fprintln(e.out, "device:", s.Device)
 	if s.PhrasePending {
 		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
+	}
+	return nil
+}
+
+// maxDIDFile is the largest log or witness file that is read, in bytes.
+const maxDIDFile = 64 << 20
+
+// resolve prints the result of a resolution. A failure is told by its name, as other
+// programs know it, and its reason.
+func (c *idCommand) resolve(ctx context.Context, e *env) error {
+	o := c.version
+	for _, f := range []struct {
+		path string
+		to   *[]byte
+	}{{c.log, &o.Log}, {c.witness, &o.Witness}} {
+		if f.path == "" {
+			continue
+		}
+		st, err := os.Stat(f.path)
+		if err == nil && st.Size() > maxDIDFile {
+			err = fmt.Errorf("%s has %d bytes, too many for a log", f.path, st.Size())
+		}
+		if err == nil {
+			*f.to, err = os.ReadFile(f.path)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		}
+		if *f.to == nil {
+			*f.to = []byte{}
+		}
+	}
+	r, err := daemon.ResolveDID(ctx, c.did, o)
+	if err == nil || c.json {
+		b, jsonErr := json.Marshal(r)
+		if jsonErr != nil {
+			return errors.Join(err, jsonErr)
+		}
+		fmt.Fprintln(e.out, string(b))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", daemon.DIDErrorName(err), err)
 	}
 	return nil
 }

@@ -72,9 +72,12 @@ func manMain() []byte {
 func manHelper() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".TH MOUNT.IPFSCLOUD 8 \"\" \"ipfscloud %s\"\n.SH NAME\nmount.ipfscloud \\- mount a drive from fstab or with mount\n.SH SYNOPSIS\n%s\n", Version, roff(helperUsage))
-	fmt.Fprint(&b, ".SH DESCRIPTION\n"+roff("What mount(8) runs for the type ipfscloud: as `ipfscloud mount -d`. SOURCE is the directory that holds all state, or else a mere name. "+
-		"The session must be open (`ipfscloud login`), or passfile be given.")+"\n.SH OPTIONS\n")
+	fmt.Fprint(&b, ".SH DESCRIPTION\n"+roff("What mount(8) runs for the type ipfscloud: as `ipfscloud mount -d`. SOURCE is the directory that holds all state, as IPFSCLOUD_HOME. "+
+		"If it is no absolute path it is a mere name: then root mounts the drive of the machine (/etc/ipfscloud, /var/lib/ipfscloud, /var/cache/ipfscloud), and a user his own. "+
+		"The session must be open (`ipfscloud login`), or passfile be given. It returns when the drive is mounted, or with the reason why not and an exit status of ipfscloud(1).")+"\n.SH OPTIONS\n")
 	fmt.Fprint(&b, ".TP\n.B passfile=FILE\nRead the passphrase from the first line of FILE.\n.TP\n.B durability=LEVEL, ipfs=URL\n"+roff("As --durability and --ipfs of ipfscloud-mount(1).")+
+		"\n.TP\n.B config=FILE, cache_dir=DIR\n"+roff("As --config and --cache-dir of ipfscloud-mount(1).")+
+		"\n.TP\n.B _netdev, nofail, noauto, user, x\\-systemd.automount, \\[u2026]\n"+roff("What fstab says to mount(8) and systemd is ignored.")+
 		"\n.PP\nAll others are those of\n.BR ipfscloud\\-mount (1).\n.SH SEE ALSO\n.BR ipfscloud (1),\n.BR mount (8)\n")
 	return b.Bytes()
 }

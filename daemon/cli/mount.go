@@ -19,16 +19,40 @@ type driveFlags struct {
 	options    string
 	ipfs       string
 	durability string
+	configFile string
+	cacheDir   string
 }
 
 func (d *driveFlags) flags(f *flag.FlagSet) {
 	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close")
 	f.StringVar(&d.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL` (http://…, https://… or the path of a socket)")
 	f.StringVar(&d.durability, "durability", "", "`LEVEL` that fsync waits for: local (a power cut), ipfs (committed in the node) or egress:N (on N other machines)")
+	f.StringVar(&d.configFile, "config", "", "read the configuration from `FILE`")
+	f.StringVar(&d.cacheDir, "cache-dir", "", "keep the cache of blocks in `DIR`")
+}
+
+// places lets the flags say where things are.
+func (d *driveFlags) places(e *env) (err error) {
+	if d.configFile != "" {
+		if e.home.Config, err = filepath.Abs(d.configFile); err != nil {
+			return err
+		}
+		// One that is asked for must be there.
+		if _, err := os.Stat(e.home.Config); err != nil {
+			return fmt.Errorf("%w: %w", daemon.ErrConfig, err)
+		}
+	}
+	if d.cacheDir != "" {
+		e.home.Cache, err = filepath.Abs(d.cacheDir)
+	}
+	return err
 }
 
 // config reads the configuration and lets the flags overrule it.
 func (d *driveFlags) config(e *env) (daemon.Config, error) {
+	if err := d.places(e); err != nil {
+		return daemon.Config{}, err
+	}
 	c, err := daemon.LoadConfig(e.home.Config)
 	if err != nil {
 		return c, err
@@ -152,6 +176,12 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 	}
 	if c.drive.durability != "" {
 		t.args = append(t.args, "--durability", c.drive.durability)
+	}
+	if c.drive.configFile != "" {
+		t.args = append(t.args, "--config", e.home.Config)
+	}
+	if c.drive.cacheDir != "" {
+		t.args = append(t.args, "--cache-dir", e.home.Cache)
 	}
 	if _, err := auth.Dial(ctx, e.home.AgentSocket()); errors.Is(err, auth.ErrNoSession) {
 		if t.secret, err = c.passphrase(e); err != nil {

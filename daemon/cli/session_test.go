@@ -139,8 +139,8 @@ func TestSession(t *testing.T) {
 	if err := json.Unmarshal([]byte(d.ok("id", "show", "--json")), &shown); err != nil || shown.DID != did || shown.PhrasePending == nil {
 		t.Errorf("id show --json: %+v, %v", shown, err)
 	}
-	var doc struct{ ID string }
-	if err := json.Unmarshal([]byte(d.ok("id", "resolve", did)), &doc); err != nil || doc.ID != did {
+	var doc resolved
+	if err := json.Unmarshal([]byte(d.ok("id", "resolve", did)), &doc); err != nil || doc.Document == nil || doc.Document.ID != did {
 		t.Errorf("id resolve: %+v, %v", doc, err)
 	}
 	d.says(ExitUsage, "terminal", "id", "phrase")
