@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -67,7 +68,13 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 	if err != nil {
 		return fail(err)
 	}
-	return &Resolution{Document: doc.Raw(), Result: &webvh.ResolutionMetadata{}}, nil
+	var top struct {
+		Context any `json:"@context"`
+	}
+	if err := json.Unmarshal(doc.Raw(), &top); err != nil {
+		return fail(err)
+	}
+	return &Resolution{Document: doc.Raw(), Result: &did.ResolutionMetadata{ContentType: did.ContentType(top.Context != nil)}}, nil
 }
 
 func named(id string, r *Resolution, err error) (*Resolution, error) {

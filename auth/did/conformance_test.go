@@ -114,3 +114,32 @@ func TestNames(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestResult(t *testing.T) {
+	ctx := context.Background()
+	mem := didtest.NewMemory()
+	doc, err := mem.Create(ctx, did.Change{}, didtest.NewSigner(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"didDocument":{"@context":"https://www.w3.org/ns/did/v1","id":"did:mem:1"},"didDocumentMetadata":{"versionId":"1"},"didResolutionMetadata":{"contentType":"application/did+ld+json"}}`
+	if got, err := did.ResultOf(doc); err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	if err := mem.Deactivate(ctx, doc.ID, didtest.NewSigner(1)); err != nil {
+		t.Fatal(err)
+	}
+	if doc, err = mem.Resolve(ctx, doc.ID); err != nil {
+		t.Fatal(err)
+	}
+	want = `{"didDocument":null,"didDocumentMetadata":{"versionId":"2","deactivated":true},"didResolutionMetadata":{}}`
+	if got, err := did.ResultOf(doc); err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	_, err = did.NewResolver(mem).Resolve(ctx, "did:nobody:1")
+	want = `{"didDocument":null,"didDocumentMetadata":{},"didResolutionMetadata":{"error":"methodNotSupported","problemDetails":{` +
+		`"type":"https://www.w3.org/ns/did#METHOD_NOT_SUPPORTED","title":"The DID method is not supported.","detail":"did:nobody is not among mem: unsupported DID method"}}}`
+	if got, err := did.MarshalResult(nil, nil, did.Failure(err)); err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+}

@@ -3,7 +3,6 @@ package webvh
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strconv"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -12,9 +11,9 @@ import (
 // Resolution is the answer to a resolution; its JSON form is the result that the DID
 // resolution specification describes.
 type Resolution struct {
-	Document json.RawMessage     // with the implicit services; nil on failure and when deactivated
-	Metadata *Metadata           // nil on failure
-	Result   *ResolutionMetadata // never nil
+	Document json.RawMessage         // with the implicit services; nil on failure and when deactivated
+	Metadata *Metadata               // nil on failure
+	Result   *did.ResolutionMetadata // never nil
 	// Log is the log as far as it holds and Entry the chosen one; nil on failure.
 	Log   *Log
 	Entry *Entry
@@ -47,73 +46,17 @@ type WitnessID struct {
 	ID string `json:"id"`
 }
 
-// ResolutionMetadata tells of the resolution.
-type ResolutionMetadata struct {
-	ContentType    string          `json:"contentType,omitempty"`
-	Error          string          `json:"error,omitempty"`
-	ProblemDetails *ProblemDetails `json:"problemDetails,omitempty"`
-}
-
-// ProblemDetails are those of RFC 9457.
-type ProblemDetails struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Detail string `json:"detail"`
-}
-
 // MarshalJSON writes a resolution result.
 func (r *Resolution) MarshalJSON() ([]byte, error) {
-	out := struct {
-		Document json.RawMessage     `json:"didDocument"`
-		Metadata any                 `json:"didDocumentMetadata"`
-		Result   *ResolutionMetadata `json:"didResolutionMetadata"`
-	}{Document: r.Document, Metadata: struct{}{}, Result: r.Result}
+	var m any
 	if r.Metadata != nil {
-		out.Metadata = r.Metadata
+		m = r.Metadata
 	}
-	return json.Marshal(out)
+	return did.MarshalResult(r.Document, m, r.Result)
 }
 
 // Failed is the resolution that failed with an error.
-func Failed(err error) *Resolution {
-	name := did.NameOf(err)
-	p := &ProblemDetails{Type: "https://www.w3.org/ns/did#" + problemType(name), Title: title(name), Detail: err.Error()}
-	var named *did.Error
-	if errors.As(err, &named) {
-		p.Detail = named.Reason
-		if named.Kind != "" {
-			p.Detail = named.Kind + ": " + named.Reason
-		}
-	}
-	return &Resolution{Result: &ResolutionMetadata{Error: name, ProblemDetails: p}}
-}
-
-// problemType writes invalidDid as INVALID_DID.
-func problemType(name string) string {
-	var out []byte
-	for _, c := range []byte(name) {
-		if c >= 'A' && c <= 'Z' {
-			out = append(out, '_', c)
-		} else {
-			out = append(out, c-'a'+'A')
-		}
-	}
-	return string(out)
-}
-
-func title(name string) string {
-	switch name {
-	case did.NameInvalidDID:
-		return "The DID is invalid."
-	case did.NameInvalidDIDURL:
-		return "The DID URL is invalid."
-	case did.NameInvalidOptions:
-		return "The options of the resolution are invalid."
-	case did.NameNotFound:
-		return "The DID, or this version of it, was not found."
-	}
-	return "The DID could not be resolved."
-}
+func Failed(err error) *Resolution { return &Resolution{Result: did.Failure(err)} }
 
 // ResolveLog resolves a DID from its log and the proofs of its witnesses, without any
 // network. The resolution is never nil: on failure it says so in its JSON form. Logs that
@@ -162,7 +105,7 @@ func (l *Log) Resolve(id ID, q Query) (*Resolution, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Resolution{Metadata: l.metadata(e), Result: &ResolutionMetadata{}, Log: l, Entry: e.Entry}
+	r := &Resolution{Metadata: l.metadata(e), Result: &did.ResolutionMetadata{}, Log: l, Entry: e.Entry}
 	// A deactivated DID has no document any more; its history stays readable.
 	if e.params.Deactivated && q.VersionID == "" && q.VersionNumber == 0 {
 		return r, nil
@@ -170,10 +113,8 @@ func (l *Log) Resolve(id ID, q Query) (*Resolution, error) {
 	if r.Document, err = withServices(e.Entry); err != nil {
 		return nil, err
 	}
-	r.Result.ContentType = "application/did+ld+json"
-	if state, _ := e.body["state"].(map[string]any); state["@context"] == nil {
-		r.Result.ContentType = "application/did+json"
-	}
+	state, _ := e.body["state"].(map[string]any)
+	r.Result.ContentType = did.ContentType(state["@context"] != nil)
 	return r, nil
 }
 

@@ -81,7 +81,7 @@ func (s script) run(t *testing.T, dir string) {
 				Updated     string `json:"updated"`
 				Deactivated bool   `json:"deactivated"`
 			} `json:"didDocumentMetadata"`
-			Result ResolutionMetadata `json:"didResolutionMetadata"`
+			Result did.ResolutionMetadata `json:"didResolutionMetadata"`
 		}
 		if step.Expect != "" {
 			if err := json.Unmarshal(readOptional(t, filepath.Join(dir, step.Expect)), &result); err != nil {
