@@ -284,13 +284,11 @@ func (t *Tree) applyFallocate(o *op) error {
 	if o.flags&(FallocPunchHole|FallocZeroRange) != 0 {
 		in.own()
 		in.ext = in.ext.replace(o.off, end)
-		in.attr.Mtime = o.time
 	}
 	if o.flags&FallocKeepSize == 0 && end > in.attr.Size {
 		t.resize(in, end)
-		in.attr.Mtime = o.time
 	}
-	in.attr.Ctime = o.time
+	in.attr.Mtime, in.attr.Ctime = o.time, o.time
 	t.mark(in)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -49,7 +50,11 @@ func TestInterruptOvertakesItsRequest(t *testing.T) {
 	go func() { interrupted <- interrupt.answer(headerSize + 8) }()
 	const getattr = 3
 	answered := make(chan error, 1)
-	go func() { answered <- request(getattr, make([]byte, 16)).answer(headerSize + 16) }()
+	late := request(getattr, make([]byte, 16))
+	l.mu.Lock()
+	l.workers[late] = struct{}{}
+	l.mu.Unlock()
+	go func() { answered <- late.answer(headerSize + 16) }()
 	for _, c := range []chan error{interrupted, answered} {
 		select {
 		case err := <-c:
@@ -61,6 +66,56 @@ func TestInterruptOvertakesItsRequest(t *testing.T) {
 		}
 	}
 	<-fs.cancelled
+}
+
+// A signal that its process lives through does not end a request; one that kills it does.
+func TestInterruptOnlyOfTheKilled(t *testing.T) {
+	fs := &waiting{gofuse.NewDefaultRawFileSystem(), make(chan struct{}), make(chan struct{})}
+	l := &loop{ps: gofuse.NewProtocolServer(fs, &gofuse.MountOptions{}), log: slog.New(slog.DiscardHandler),
+		workers: map[*worker]struct{}{}}
+	sink, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	caller := exec.Command("sleep", "1000")
+	if err := caller.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = caller.Process.Kill() }()
+
+	const unique, getattr = 77, 3
+	w := l.newWorker(int(sink.Fd()))
+	binary.NativeEndian.PutUint32(w.in, uint32(headerSize+16))
+	binary.NativeEndian.PutUint32(w.in[4:], getattr)
+	binary.NativeEndian.PutUint64(w.in[8:], unique)
+	binary.NativeEndian.PutUint64(w.in[16:], 1) // node
+	binary.NativeEndian.PutUint32(w.in[32:], uint32(caller.Process.Pid))
+	clear(w.in[headerSize : headerSize+16])
+	l.workers[w] = struct{}{}
+	answered := make(chan error, 1)
+	go func() { answered <- w.answer(headerSize + 16) }()
+	<-fs.begun
+	l.interrupt(unique)
+	select {
+	case <-fs.cancelled:
+		t.Fatal("interrupted, though its process lives")
+	case <-time.After(4 * watchEvery):
+	}
+	if err := caller.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = caller.Wait()
+	select {
+	case err := <-answered:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the request of a killed process waits for ever")
+	}
+	<-fs.cancelled
+	l.wg.Wait() // who watched is gone too
 }
 
 // A message after the end goes nowhere: the number of the descriptor may be another file's.

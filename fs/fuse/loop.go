@@ -264,6 +264,7 @@ type worker struct {
 	in, out []byte
 	poll    [2]unix.PollFd
 	unique  atomic.Uint64 // of the request in work, 0 for none
+	pid     atomic.Uint32 // of the thread that waits for it, 0 if it cannot be known
 }
 
 func (l *loop) newWorker(fd int) *worker {
@@ -304,6 +305,7 @@ func (w *worker) answer(n int) error {
 		return nil
 	}
 	if n >= headerSize {
+		w.pid.Store(binary.NativeEndian.Uint32(w.in[32:]))
 		w.unique.Store(binary.NativeEndian.Uint64(w.in[8:]))
 		defer w.unique.Store(0)
 	}

@@ -16,7 +16,8 @@ type Loop string
 const (
 	// LoopOwn is this package's device loop.
 	LoopOwn Loop = "own"
-	// LoopGoFuse is go-fuse's own Server, to compare with.
+	// LoopGoFuse is go-fuse's own Server, to compare with. It ends what waits with EINTR at
+	// any signal of its caller.
 	LoopGoFuse Loop = "gofuse"
 )
 

@@ -256,7 +256,7 @@ func (w *twins) restart(rt *rapid.T, kill bool) {
 	w.compare(rt, true)
 }
 
-const modelOptions = "allow_other"
+const modelOptions = "allow_other,acl"
 
 // commit asks the daemon to commit, and waits if it should.
 func (w *twins) commit(rt *rapid.T, wait bool) {
@@ -293,6 +293,9 @@ func TestAgainstLocalDisk(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		w.begin(rt, g.dir)
+		for _, a := range w.actors {
+			a.do(func() { unix.Umask(0) })
+		}
 		defer w.closeAll()
 		actions := w.actions()
 		actions[""] = func(rt *rapid.T) { w.compare(rt, false) }
@@ -343,6 +346,30 @@ func anyData(rt *rapid.T) []byte {
 
 func anyTime(rt *rapid.T) unix.Timespec {
 	return unix.Timespec{Sec: rapid.Int64Range(0, 1400000000).Draw(rt, "seconds"), Nsec: rapid.Int64Range(0, 999999999).Draw(rt, "nanoseconds")}
+}
+
+// anyACL draws an ACL that is right, most of the time.
+func anyACL(rt *rapid.T) string {
+	perm := func(label string) string {
+		return rapid.SampledFrom([]string{"rwx", "rw-", "r-x", "r--", "---", "-wx"}).Draw(rt, label)
+	}
+	entries := []string{"u::" + perm("owner")}
+	named := false
+	for _, who := range []string{"u:a", "u:b"} {
+		if rapid.Bool().Draw(rt, who) {
+			named = true
+			entries = append(entries, who+":"+perm(who))
+		}
+	}
+	entries = append(entries, "g::"+perm("group"))
+	if rapid.Bool().Draw(rt, "g:b") {
+		named = true
+		entries = append(entries, "g:b:"+perm("g:b"))
+	}
+	if named != (rapid.IntRange(0, 9).Draw(rt, "mask") == 0) {
+		entries = append(entries, "m::"+perm("mask"))
+	}
+	return strings.Join(append(entries, "o::"+perm("others")), ",")
 }
 
 // actions are what a sequence is made of.
@@ -411,6 +438,27 @@ func (w *twins) actions() map[string]func(*rapid.T) {
 			flags := rapid.SampledFrom([]int{0, 0, unix.XATTR_CREATE, unix.XATTR_REPLACE}).Draw(rt, "flags")
 			return fmt.Sprint(name, " ", value, flags), func(p string) error { return unix.Lsetxattr(p, name, []byte(value), flags) }
 		}),
+		"setacl": path("setacl", func(rt *rapid.T) (string, func(string) error) {
+			kind := rapid.SampledFrom([]string{"access", "default"}).Draw(rt, "kind")
+			acl := anyACL(rt)
+			return kind + " " + acl, func(p string) error {
+				b, err := encodeACL(acl)
+				if err != nil {
+					return err
+				}
+				return unix.Setxattr(p, "system.posix_acl_"+kind, b, 0)
+			}
+		}),
+		"rmacl": path("rmacl", func(rt *rapid.T) (string, func(string) error) {
+			kind := rapid.SampledFrom([]string{"access", "default"}).Draw(rt, "kind")
+			return kind, func(p string) error { return unix.Removexattr(p, "system.posix_acl_"+kind) }
+		}),
+		"umask": func(rt *rapid.T) {
+			mask := rapid.SampledFrom([]int{0, 0o22, 0o77, 0o227}).Draw(rt, "umask")
+			for _, u := range []string{"root", "a", "ab"} {
+				w.actors[u].do(func() { unix.Umask(mask) })
+			}
+		},
 		"removexattr": path("removexattr", func(rt *rapid.T) (string, func(string) error) {
 			name := rapid.SampledFrom([]string{"user.x", "user.y", "trusted.z"}).Draw(rt, "name")
 			return name, func(p string) error { return unix.Lremovexattr(p, name) }
