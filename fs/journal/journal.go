@@ -18,6 +18,9 @@ var (
 	ErrCorrupt = errors.New("journal does not verify")
 	// ErrTooLarge: a record is larger than a segment can hold.
 	ErrTooLarge = errors.New("journal record too large")
+	// ErrTorn is what the callee of Replay returns for a record that refers to something
+	// which a power cut may have taken.
+	ErrTorn = errors.New("record refers to what is not there")
 	// ErrClosed: the journal was closed, or failed and cannot be written any more.
 	ErrClosed = errors.New("journal closed")
 )
@@ -27,6 +30,9 @@ type Config struct {
 	Dir         string   // 0700, used by this journal alone
 	Key         [32]byte // seals the records
 	SegmentSize int64    // bytes; 0 means 32 MiB
+	// Before is called before records are synced, and must sync what the records that
+	// were appended before the call refer to; nil if they refer to nothing.
+	Before func() error
 }
 
 const (
@@ -47,6 +53,7 @@ type Journal struct {
 	segs   []*segment // oldest first; the last is written to
 	next   uint64     // number of the next record
 	synced uint64     // records up to here survive a power cut
+	known  uint64     // records up to here had been synced when the journal was opened
 	failed error      // after a failed write or sync nothing is promised any more
 	spare  []string   // paths of segments to use again
 	bytes  int64      // payload bytes in all segments
@@ -123,6 +130,7 @@ func (j *Journal) load() error {
 		rand.Read(j.id[:])
 		return nil
 	}
+	j.known = promised
 	last := j.segs[len(j.segs)-1]
 	if _, mark := last.beyond(j.next); mark >= j.next {
 		return fmt.Errorf("record %d in %s: %w", j.next, last.path, ErrCorrupt)
@@ -135,21 +143,74 @@ func (j *Journal) load() error {
 
 // Replay calls fn for each record after the given number, in order. Payloads are the
 // callee's to keep. It must end before the first Append.
+//
+// A record for which fn returns ErrTorn ends the journal, if nothing says that it was
+// synced: it and all behind it are dropped, as a torn tail is. Else it is ErrCorrupt.
 func (j *Journal) Replay(after uint64, fn func(number uint64, payload []byte) error) error {
 	for _, s := range j.segs {
 		if s.end <= after+1 {
 			continue
 		}
+		var at uint64
 		_, _, err := s.scan(func(n uint64, p []byte) error {
 			if n <= after {
 				return nil
 			}
+			at = n
 			return fn(n, p)
 		})
+		if errors.Is(err, ErrTorn) && at > j.known {
+			return j.cut(at)
+		}
+		if errors.Is(err, ErrTorn) {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
 		if err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// errHere ends a scan.
+var errHere = errors.New("end of the scan")
+
+// cut drops the record with this number and all behind it. What is dropped is really
+// gone: a later record must not make it follow again.
+func (j *Journal) cut(number uint64) error {
+	for len(j.segs) > 0 {
+		s := j.segs[len(j.segs)-1]
+		if s.first >= number && len(j.segs) > 1 {
+			if err := errors.Join(s.f.Close(), os.Remove(s.path)); err != nil {
+				return fmt.Errorf("dropping a torn segment: %w", err)
+			}
+			j.bytes -= s.used
+			j.segs = j.segs[:len(j.segs)-1]
+			continue
+		}
+		j.bytes -= s.used
+		pos := int64(headerSize)
+		_, _, err := s.scan(func(n uint64, p []byte) error {
+			if n == number {
+				return errHere
+			}
+			pos += recordOverhead + int64(len(p))
+			return nil
+		})
+		if err != nil && !errors.Is(err, errHere) {
+			return err
+		}
+		if err := s.f.Truncate(pos); err != nil {
+			return fmt.Errorf("dropping a torn record: %w", err)
+		}
+		if err := s.f.Sync(); err != nil {
+			return fmt.Errorf("dropping a torn record: %w", err)
+		}
+		s.pos, s.end, s.used, s.size, s.sealed = pos, number, pos-headerSize, pos, true
+		j.bytes += s.used
+		break
+	}
+	j.next, j.synced = number, number-1
 	return nil
 }
 
@@ -190,6 +251,9 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 func (j *Journal) grow() error {
 	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.next, segmentSuffix))
 	if n := len(j.segs); n > 0 { // its records must not be missing before a later segment
+		if err := j.before(); err != nil {
+			return j.fail(err)
+		}
 		if err := unix.Fdatasync(int(j.segs[n-1].f.Fd())); err != nil {
 			return j.fail(err)
 		}
@@ -213,6 +277,13 @@ func (j *Journal) grow() error {
 	}
 	j.segs = append(j.segs, s)
 	return nil
+}
+
+func (j *Journal) before() error {
+	if j.cfg.Before == nil {
+		return nil
+	}
+	return j.cfg.Before()
 }
 
 func (j *Journal) fail(err error) error {
@@ -258,7 +329,9 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return fmt.Errorf("syncing the journal: %w", err)
 	}
 	defer f.Close()
-	err = unix.Fdatasync(int(f.Fd()))
+	if err = j.before(); err == nil {
+		err = unix.Fdatasync(int(f.Fd()))
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil { // the kernel may have dropped the pages: a second sync would lie

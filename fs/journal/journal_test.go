@@ -223,3 +223,75 @@ func TestPlaintextStaysOut(t *testing.T) {
 		t.Fatal("plaintext in the journal", err)
 	}
 }
+
+// What a record refers to is synced before the record.
+func TestBeforeSync(t *testing.T) {
+	var j *Journal
+	var calls int
+	before := func() error { calls++; return nil }
+	j, err := Open(Config{Dir: t.TempDir(), Key: [32]byte{1}, SegmentSize: 16 << 10, Before: before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.Abandon)
+	fill(t, j, 1)
+	if err := j.Sync(context.Background(), j.Last()); err != nil || calls != 1 {
+		t.Fatal(err, calls)
+	}
+	fill(t, j, 100) // a new segment syncs the one before it
+	if calls < 2 {
+		t.Error("a segment was synced without what its records refer to")
+	}
+	bad := errors.New("bad disk")
+	j.cfg.Before = func() error { return bad }
+	if err := j.Sync(context.Background(), j.Last()); !errors.Is(err, bad) || !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := j.Append([]byte("x")); !errors.Is(err, ErrClosed) {
+		t.Error("a journal that could not sync goes on:", err)
+	}
+}
+
+// A record whose referent is gone ends the journal there, for good; one that had been
+// synced is damage.
+func TestTornRecord(t *testing.T) {
+	for _, synced := range []uint64{0, 40} {
+		dir := t.TempDir()
+		j := open(t, dir)
+		fill(t, j, int(synced))
+		if synced > 0 {
+			if err := j.Sync(context.Background(), synced); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill(t, j, 400-int(synced)) // several segments, and each begins with a promise
+		j.Abandon()
+		j = open(t, dir)
+		torn := func(at uint64) error {
+			return j.Replay(0, func(n uint64, _ []byte) error {
+				if n == at {
+					return fmt.Errorf("a blob: %w", ErrTorn)
+				}
+				return nil
+			})
+		}
+		if j.known < synced {
+			t.Fatal("the promise is forgotten", j.known)
+		}
+		if err := torn(j.known); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("record %d was synced: %v", j.known, err)
+		}
+		at := j.known + 3
+		if err := torn(at); err != nil {
+			t.Fatal(err)
+		}
+		check(t, j, 0, at-1)
+		if j.Last() != at-1 {
+			t.Fatal(j.Last())
+		}
+		fill(t, j, 5) // of the same length as those that were dropped
+		j.Abandon()
+		j = open(t, dir)
+		check(t, j, 0, at+4)
+	}
+}
