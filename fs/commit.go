@@ -275,6 +275,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 		return info, fmt.Errorf("the DID document of the commit: %w", err)
 	}
 	head.Log, head.LogVersion = crypt.Sum(crypt.Raw, log), version
+	w.log = head.Log
 	sealed, err := crypt.SealHead(ctx, head, v.key, cfg.Identity.Sign)
 	if err != nil {
 		return info, err

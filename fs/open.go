@@ -28,13 +28,10 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
-	keys := &vaultKeys{id: crypt.NewVaultID(), epoch: 1, key: crypt.NewKey()}
-	ring, err := crypt.WrapKey(keys.id, keys.epoch, keys.key, recipients)
+	keys, err := wrap(ctx, cfg.Identity, crypt.NewVaultID(), 1, crypt.NewKey(), recipients)
 	if err != nil {
 		return "", err
 	}
-	keys.keyring = ring.Encode()
-	keys.keyringCID = crypt.Sum(crypt.Raw, keys.keyring)
 
 	now := cfg.Now().UnixNano()
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}

@@ -81,26 +81,11 @@ func loadHead(ctx context.Context, cfg *Config, name CommitName) (*loadedHead, e
 
 // loadCommit is loadHead for a commit directory; a sequence of 0 in the name is any.
 func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (*loadedHead, error) {
-	b, err := cfg.Store.Get(ctx, commit)
+	links, err := commitLinks(ctx, cfg.Store, commit)
 	if err != nil {
-		return nil, fmt.Errorf("commit %s: %w", commit, err)
+		return nil, err
 	}
-	links, err := decodeLinks(b)
-	if err != nil {
-		return nil, fmt.Errorf("commit %s: %w: %w", commit, ErrIntegrity, err)
-	}
-	part := func(name string) (CID, []byte, error) {
-		for _, l := range links {
-			if l.Name == name {
-				b, err := cfg.Store.Get(ctx, l.CID)
-				if err != nil {
-					err = fmt.Errorf("%s of commit %s, block %s: %w", name, commit, l.CID, err)
-				}
-				return l.CID, b, err
-			}
-		}
-		return CID{}, nil, fmt.Errorf("commit %s has no %s: %w", commit, name, ErrIntegrity)
-	}
+	part := func(name string) (CID, []byte, error) { return commitPart(ctx, cfg.Store, commit, links, name) }
 	ringCID, ring, err := part("keyring")
 	if err != nil {
 		return nil, err
@@ -113,6 +98,11 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	if err != nil {
 		return nil, err
 	}
+	logCID, log, err := part("did")
+	if err != nil {
+		return nil, err
+	}
+	learn(ctx, cfg, log, keys)
 	h, err := crypt.OpenHead(ctx, sealed, keys.key, cfg.Identity.Verify)
 	if err != nil {
 		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
@@ -120,7 +110,9 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	switch {
 	case h.Keyring != ringCID || h.Vault != keys.id || h.Epoch != keys.epoch:
 		err = errors.New("another vault's keyring stands beside the head")
-	case h.DID != cfg.Identity.DID():
+	case h.Log != logCID:
+		err = errors.New("another DID document stands beside the head")
+	case !sameOwner(h.DID, cfg.Identity.DID()):
 		err = fmt.Errorf("the head belongs to %s", h.DID)
 	case h.Vault.String() != name.Vault || h.Device != name.Device || name.Sequence != 0 && h.Sequence != name.Sequence:
 		err = fmt.Errorf("the head is %s's number %d", h.Device, h.Sequence)

@@ -22,6 +22,7 @@ const (
 // commitWriter writes a frozen view: blobs and pages, children before parents. It belongs
 // to the committer's goroutine.
 type commitWriter struct {
+	log CID // the DID document, which earlier commits may have too
 	t   *Tree
 	ctx context.Context
 	seq uint64
@@ -83,7 +84,7 @@ func (w *commitWriter) discard() {
 		cids = append(cids, w.blobs...)
 	}
 	for _, c := range w.put2 {
-		if c != emptyDir.CID && c != w.t.vault.keyringCID {
+		if c != emptyDir.CID && c != w.t.vault.keyringCID && c != w.log {
 			cids = append(cids, c)
 		}
 	}

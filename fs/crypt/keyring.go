@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"bytes"
 	"context"
 	"crypto/hpke"
 	"crypto/rand"
@@ -18,11 +19,13 @@ type Keyring struct {
 	Vault   VaultID
 	Epoch   uint64
 	Entries [][]byte // HPKE: encapsulated key and ciphertext, joined
+	Notes   []byte   // sealed with SealNotes; none in format 1
 }
 
 const (
-	keyringMagic = "ICKR\x01"
-	keyringMax   = 1024 // entries
+	keyringMagic      = "ICKR\x01"
+	keyringMagicNotes = "ICKR\x02" // with notes
+	keyringMax        = 1024       // entries
 )
 
 func keyringInfo(v VaultID, epoch uint64) []byte {
@@ -82,11 +85,17 @@ func (r *Keyring) Unwrap(ctx context.Context, open Opener) (Key, error) {
 // Encode is the keyring as it is stored.
 func (r *Keyring) Encode() []byte {
 	e := Encoder{Buf: []byte(keyringMagic)}
+	if len(r.Notes) > 0 {
+		e.Buf = []byte(keyringMagicNotes)
+	}
 	e.Raw(r.Vault[:])
 	e.U64(r.Epoch)
 	e.Uvarint(uint64(len(r.Entries)))
 	for _, x := range r.Entries {
 		e.Bytes(x)
+	}
+	if len(r.Notes) > 0 {
+		e.Bytes(r.Notes)
 	}
 	return e.Buf
 }
@@ -94,7 +103,12 @@ func (r *Keyring) Encode() []byte {
 // DecodeKeyring reads a stored keyring.
 func DecodeKeyring(b []byte) (*Keyring, error) {
 	d := NewDecoder(b)
-	d.Expect(keyringMagic)
+	noted := bytes.HasPrefix(b, []byte(keyringMagicNotes))
+	if noted {
+		d.Expect(keyringMagicNotes)
+	} else {
+		d.Expect(keyringMagic)
+	}
 	r := &Keyring{}
 	copy(r.Vault[:], d.Take(len(r.Vault)))
 	r.Epoch = d.U64()
@@ -107,6 +121,11 @@ func DecodeKeyring(b []byte) (*Keyring, error) {
 			break
 		}
 		r.Entries = append(r.Entries, d.Bytes())
+	}
+	if noted {
+		if r.Notes = d.Bytes(); len(r.Notes) == 0 {
+			d.Fail("no notes")
+		}
 	}
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)

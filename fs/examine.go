@@ -1,0 +1,165 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// Historian is an Identity whose DID document has a history: it learns from the logs that
+// commits carry, and keeps notes in the keyring. auth.Session fits it.
+type Historian interface {
+	// TakeLog looks at a log that a commit carries, and keeps it if it is newer.
+	TakeLog(ctx context.Context, log []byte) error
+	// Notes are what the keyring keeps for the identity; TakeNotes are given them back.
+	Notes(ctx context.Context) ([]byte, error)
+	TakeNotes(ctx context.Context, notes []byte) error
+}
+
+// commitPart reads a part of a commit: the block that a link of its directory names.
+func commitPart(ctx context.Context, store Store, commit CID, links []Link, name string) (CID, []byte, error) {
+	for _, l := range links {
+		if l.Name == name {
+			b, err := store.Get(ctx, l.CID)
+			if err != nil {
+				err = fmt.Errorf("%s of commit %s, block %s: %w", name, commit, l.CID, err)
+			}
+			return l.CID, b, err
+		}
+	}
+	return CID{}, nil, fmt.Errorf("commit %s has no %s: %w", commit, name, ErrIntegrity)
+}
+
+// commitLinks reads the directory of a commit.
+func commitLinks(ctx context.Context, store Store, commit CID) ([]Link, error) {
+	b, err := store.Get(ctx, commit)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", commit, err)
+	}
+	links, err := decodeLinks(b)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	return links, nil
+}
+
+// learn lets the identity see the log and the notes that stand beside a head. What it
+// cannot use it leaves; whether the head is good its signature tells.
+func learn(ctx context.Context, cfg *Config, log []byte, keys *vaultKeys) {
+	h, ok := cfg.Identity.(Historian)
+	if !ok {
+		return
+	}
+	if err := h.TakeLog(ctx, log); err != nil && cfg.Log != nil {
+		cfg.Log.Warn("the DID's log of a commit is not used", "error", err)
+	}
+	ring, err := crypt.DecodeKeyring(keys.keyring)
+	if err != nil {
+		return // it was decoded before
+	}
+	notes, err := ring.OpenNotes(keys.key)
+	if err == nil && notes != nil {
+		err = h.TakeNotes(ctx, notes)
+	}
+	if err != nil && cfg.Log != nil {
+		cfg.Log.Warn("the notes of a keyring are not used", "error", err)
+	}
+}
+
+// wrap makes the keyring of an epoch, with the notes of the identity.
+func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key crypt.Key, recipients [][]byte) (*vaultKeys, error) {
+	ring, err := crypt.WrapKey(vault, epoch, key, recipients)
+	if err != nil {
+		return nil, err
+	}
+	if h, ok := id.(Historian); ok {
+		notes, err := h.Notes(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("what the identity keeps in the keyring: %w", err)
+		}
+		ring.SealNotes(key, notes)
+	}
+	b := ring.Encode()
+	return &vaultKeys{id: vault, epoch: epoch, key: key, keyring: b, keyringCID: crypt.Sum(crypt.Raw, b)}, nil
+}
+
+// sameOwner tells whether two DIDs are of one subject: a did:webvh keeps its second part,
+// which certifies itself, wherever it moves.
+func sameOwner(a, b string) bool {
+	const webvh = "did:webvh:"
+	if !strings.HasPrefix(a, webvh) || !strings.HasPrefix(b, webvh) {
+		return a == b
+	}
+	x, _, _ := strings.Cut(a[len(webvh):], ":")
+	y, _, _ := strings.Cut(b[len(webvh):], ":")
+	return x == y && x != ""
+}
+
+// Evidence is what a commit shows to somebody who can open its keyring and knows nothing
+// else yet, not even whose vault it is. Nothing but the seal is verified: whoever knows
+// the newest document of DID checks that the device Head.Device has signed Message.
+type Evidence struct {
+	Name       CommitName
+	Head       HeadInfo
+	Epoch      uint64
+	DID        string
+	Log        []byte // the DID document, or its log
+	LogVersion string
+	Notes      []byte
+	Message    []byte
+	Signature  []byte
+}
+
+// Examine opens the head of a commit with keys that are not of a session, such as those of
+// a recovery phrase. crypt.ErrNotRecipient.
+func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitName, commit CID) (*Evidence, error) {
+	links, err := commitLinks(ctx, store, commit)
+	if err != nil {
+		return nil, err
+	}
+	ringCID, ring, err := commitPart(ctx, store, commit, links, "keyring")
+	if err != nil {
+		return nil, err
+	}
+	k, err := crypt.DecodeKeyring(ring)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	key, err := k.Unwrap(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	_, sealed, err := commitPart(ctx, store, commit, links, "head")
+	if err != nil {
+		return nil, err
+	}
+	ev := &Evidence{Name: name, Epoch: k.Epoch}
+	h, err := crypt.OpenHead(ctx, sealed, key, func(_ context.Context, _ string, msg, sig []byte) error {
+		ev.Message, ev.Signature = bytes.Clone(msg), bytes.Clone(sig)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	if h.Keyring != ringCID || h.Vault != k.Vault || h.Epoch != k.Epoch {
+		return nil, fmt.Errorf("commit %s: another vault's keyring stands beside the head: %w", commit, ErrIntegrity)
+	}
+	log, b, err := commitPart(ctx, store, commit, links, "did")
+	if err != nil {
+		return nil, err
+	}
+	if log != h.Log {
+		return nil, fmt.Errorf("commit %s: another DID document stands beside the head: %w", commit, ErrIntegrity)
+	}
+	if ev.Notes, err = k.OpenNotes(key); err != nil {
+		return nil, fmt.Errorf("commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	ev.Name = CommitName{Vault: h.Vault.String(), Device: h.Device, Sequence: h.Sequence}
+	ev.Head = HeadInfo{Device: h.Device, Sequence: h.Sequence, Commit: commit, Time: time.Unix(0, h.Time)}
+	ev.DID, ev.Log, ev.LogVersion = h.DID, b, h.LogVersion
+	return ev, nil
+}
