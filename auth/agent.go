@@ -295,6 +295,12 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		resp.List, err = s.Recipients(ctx)
 	case opLog:
 		resp.Data, resp.Version, err = s.Log(ctx)
+	case opTakeLog:
+		err = s.TakeLog(ctx, req.Data)
+	case opNotes:
+		resp.Data, err = s.Notes(ctx)
+	case opTakeNotes:
+		err = s.TakeNotes(ctx, req.Data)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:

@@ -34,12 +34,12 @@ func testPhrase(t testing.TB) *Phrase {
 	return p
 }
 
-// testIdentity makes an identity with the passphrase "open sesame" and returns its
+// testIdentity makes a did:key with the passphrase "open sesame" and returns its
 // directory.
 func testIdentity(t testing.TB, phrase *Phrase) (string, *Identity) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "keystore")
-	id, err := Init(testContext(t), InitConfig{Dir: dir, Passphrase: []byte("open sesame"), Phrase: phrase, DeviceName: "laptop", KDF: cheap()})
+	id, err := Init(testContext(t), InitConfig{Dir: dir, Method: "key", Passphrase: []byte("open sesame"), Phrase: phrase, DeviceName: "laptop", KDF: cheap()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -147,6 +147,12 @@ func loginError(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
+	if errors.Is(err, did.ErrDeactivated) {
+		return fmt.Errorf("%w: %w", err, ErrDeactivated)
+	}
+	if errors.Is(err, did.ErrKeyNotFound) {
+		return fmt.Errorf("%w: %w", err, ErrDevice)
+	}
 	return fmt.Errorf("%w: %w", err, ErrRefused)
 }
 

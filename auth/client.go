@@ -141,6 +141,27 @@ func (c *Client) Log(ctx context.Context) (log []byte, version string, err error
 	return resp.Data, resp.Version, nil
 }
 
+// TakeLog is Session.TakeLog.
+func (c *Client) TakeLog(ctx context.Context, log []byte) error {
+	_, err := c.call(ctx, &request{Op: opTakeLog, Data: log})
+	return err
+}
+
+// Notes is Session.Notes.
+func (c *Client) Notes(ctx context.Context) ([]byte, error) {
+	resp, err := c.call(ctx, &request{Op: opNotes})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Data, nil
+}
+
+// TakeNotes is Session.TakeNotes.
+func (c *Client) TakeNotes(ctx context.Context, notes []byte) error {
+	_, err := c.call(ctx, &request{Op: opTakeNotes, Data: notes})
+	return err
+}
+
 // WhoAmI describes the agent's session.
 func (c *Client) WhoAmI(ctx context.Context) (WhoAmI, error) {
 	resp, err := c.call(ctx, &request{Op: opWhoAmI})

@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The meanings an operation of this package can fail with. They are wrapped with %w;
 // the command line maps them to exit codes in one table.
@@ -25,6 +28,16 @@ var (
 
 	// ErrRefused: the DID document or the answer to a challenge does not admit this login.
 	ErrRefused = errors.New("login refused")
+	// ErrDevice: the DID document does not list this device, or not any more. It is an
+	// ErrRefused.
+	ErrDevice = fmt.Errorf("this device is not in the DID document: %w", ErrRefused)
+	// ErrDeactivated: the DID was given up. It is an ErrRefused.
+	ErrDeactivated = fmt.Errorf("the DID was deactivated: %w", ErrRefused)
+	// ErrAwaits: the keystore has a phrase, and waits for the log of its identity.
+	ErrAwaits = errors.New("the identity of the phrase was not found yet")
+	// ErrLog: the DID's log is missing from the keystore's directory; a commit, or any other
+	// place that has it, brings it back.
+	ErrLog = errors.New("the DID's log is missing")
 	// ErrRollback: a DID document is older than, or contradicts, the newest one seen.
 	ErrRollback = errors.New("the DID document was rolled back")
 	// ErrUnavailable: something did not answer within its deadline; trying again may help.

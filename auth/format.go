@@ -12,7 +12,7 @@ import (
 
 // The layout of a keystore; FORMAT.md explains it.
 const (
-	keystoreMagic = "ICKS\x01"
+	keystoreMagic = "ICKS"    // and the version of the format
 	keystoreMax   = 512 << 10 // bytes of a file
 	slotMax       = 8
 
@@ -29,6 +29,7 @@ const (
 
 // keystore is a keystore file, still sealed.
 type keystore struct {
+	format  byte // 1, or 2: the contents end in an extension
 	id      [idSize]byte
 	pending bool // the phrase was not confirmed
 	did     string
@@ -48,7 +49,7 @@ type slot struct {
 
 // identity is what stays for the life of a keystore; each slot authenticates it.
 func (k *keystore) identity() []byte {
-	b := append([]byte(keystoreMagic), k.id[:]...)
+	b := append(append([]byte(keystoreMagic), k.format), k.id[:]...)
 	b = appendText16(b, k.did)
 	return appendText16(b, k.device)
 }
@@ -105,21 +106,21 @@ func parseKeystore(b []byte) (*keystore, error) {
 	if len(b) > keystoreMax {
 		return fail("%d bytes are more than a keystore has", len(b))
 	}
-	if len(b) < len(keystoreMagic)+sumSize {
+	if len(b) <= len(keystoreMagic)+sumSize {
 		return fail("cut off after %d bytes", len(b))
 	}
-	if string(b[:4]) != keystoreMagic[:4] {
+	if string(b[:4]) != keystoreMagic {
 		return fail("this is no keystore")
 	}
-	if b[4] != keystoreMagic[4] {
+	if b[4] != formatFixed && b[4] != formatLog {
 		return fail("format version %d is not known to this program", b[4])
 	}
 	body, sum := b[:len(b)-sumSize], b[len(b)-sumSize:]
 	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
 		return fail("checksum does not match: cut off or altered")
 	}
-	r := reader{b: body[len(keystoreMagic):]}
-	k := &keystore{}
+	r := reader{b: body[len(keystoreMagic)+1:]}
+	k := &keystore{format: b[4]}
 	r.fill(k.id[:])
 	k.did, k.device = string(r.block(2)), string(r.block(2))
 	flags := r.byte()
@@ -163,12 +164,15 @@ type contents struct {
 	keyID     string  // of the device's signing key
 	version   did.Version
 	document  []byte // newest one seen
+	// extension is what identities with a history have besides; nil for format 1.
+	extension *extension
 }
 
 func (c *contents) wipe() {
 	c.signing.wipe()
 	c.agreement.wipe()
 	c.phrase.wipe()
+	c.extension.wipe()
 }
 
 // encode writes the contents into locked memory.
@@ -185,7 +189,7 @@ func (c *contents) encode() (*secret, error) {
 	public = binary.BigEndian.AppendUint32(public, uint32(len(c.document)))
 	public = append(public, c.document...)
 
-	s, err := newSecret(2*seedSize + 1 + len(phrase) + len(public))
+	s, err := newSecret(2*seedSize + 1 + len(phrase) + len(public) + c.extension.size())
 	if err != nil {
 		return nil, err
 	}
@@ -194,12 +198,13 @@ func (c *contents) encode() (*secret, error) {
 	b = append(b, c.agreement.bytes()...)
 	b = append(b, byte(len(phrase)))
 	b = append(b, phrase...)
-	_ = append(b, public...)
+	b = append(b, public...)
+	_ = c.extension.append(b)
 	return s, nil
 }
 
 // parseContents reads what encode wrote; b stays the caller's.
-func parseContents(b []byte) (_ *contents, err error) {
+func parseContents(b []byte, format byte) (_ *contents, err error) {
 	r := reader{b: b}
 	c := &contents{}
 	signing, agreement, phrase := r.take(seedSize), r.take(seedSize), r.block(1)
@@ -207,6 +212,11 @@ func parseContents(b []byte) (_ *contents, err error) {
 	c.name, c.keyID = string(r.block(2)), string(r.block(2))
 	c.version = did.Version{Number: r.uint64(), ID: string(r.block(2))}
 	c.document = bytes.Clone(r.block(4))
+	var publishing []byte
+	if format == formatLog {
+		c.extension = &extension{}
+		publishing = c.extension.parse(&r)
+	}
 	if err := r.close(); err != nil {
 		return nil, fmt.Errorf("contents: %v: %w", err, ErrKeystore)
 	}
@@ -226,6 +236,11 @@ func parseContents(b []byte) (_ *contents, err error) {
 	}
 	if len(phrase) > 0 {
 		if c.phrase, err = copySecret(phrase); err != nil {
+			return nil, err
+		}
+	}
+	if len(publishing) > 0 {
+		if c.extension.publishing, err = copySecret(publishing); err != nil {
 			return nil, err
 		}
 	}

@@ -115,12 +115,19 @@ func TestFormatExample(t *testing.T) {
 		return hexOf(sum[:])
 	}
 	_, id := testIdentity(t, p)
+	name, err := ipnsName(signingPublic(derived(labelPublishing)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, got := range map[string]string{
 		"phrase":                              strings.Join(p.Words(), " "),
 		"signing seed":                        hexOf(derived(labelSigning).bytes()),
 		"agreement seed":                      hexOf(derived(labelAgreement).bytes()),
 		"recovery seed":                       hexOf(derived(labelRecovery).bytes()),
 		"publishing seed":                     hexOf(derived(labelPublishing).bytes()),
+		"update seed":                         hexOf(derived(labelUpdate).bytes()),
+		"recovery signing seed":               hexOf(derived(labelRecover).bytes()),
+		"IPNS name":                           name,
 		"signing key":                         hexOf(id.Device.Signing),
 		"SHA-256 of the agreement public key": hash(labelAgreement),
 		"SHA-256 of the recovery public key":  hash(labelRecovery),
@@ -132,6 +139,75 @@ func TestFormatExample(t *testing.T) {
 		}
 	}
 	b, err := os.ReadFile(storedKeystore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := parseKeystore(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(k.encode(), b) {
+		t.Error("the stored keystore encodes to other bytes")
+	}
+}
+
+// storedWebVH is a keystore of format 2 with its log, as an earlier build wrote them: they
+// must open for ever.
+const storedWebVH = "testdata/v2"
+
+func TestStoredWebVH(t *testing.T) {
+	ctx := testContext(t)
+	if *update {
+		dir, made := testWebVH(t)
+		// The identity of a phrase that everybody knows: restored, before it is confirmed.
+		p := testPhrase(t)
+		c, err := deriveContents(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.wipe()
+		seed, err := p.derive(labelUpdate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer seed.wipe()
+		cfg := InitConfig{Dir: filepath.Dir(dir), Passphrase: []byte("open sesame"), DeviceName: "laptop", KDF: cheap()}
+		id, err := found(ctx, logMethodOf(cfg.Dir), cfg, p, c, seed)
+		if err != nil || id.DID == made.DID {
+			t.Fatal(err)
+		}
+		if err := store(cfg, formatLog, id, c, seed); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{keystoreName, logName} {
+			b, err := os.ReadFile(filepath.Join(cfg.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(storedWebVH, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(storedWebVH)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Login(ctx, dir, []byte("open sesame"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	doc := formatDocument(t)
+	if s.Device() != doc["device"] || !strings.HasSuffix(s.DID(), ":"+doc["IPNS name"]+".ipns."+DefaultGateway) {
+		t.Errorf("%s, %s, want the ones of FORMAT.md", s.DID(), s.Device())
+	}
+	// The log goes on with the key that it committed to.
+	changed(t, dir, func(*did.Change) {})
+	if _, v, err := s.Log(ctx); err != nil || !strings.HasPrefix(v, "2-") {
+		t.Errorf("version %s, %v", v, err)
+	}
+	b, err := os.ReadFile(filepath.Join(storedWebVH, keystoreName))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,10 +20,14 @@ type InitConfig struct {
 	Dir string
 	// Passphrase seals the keystore. It is neither kept nor changed; it may not be empty.
 	Passphrase []byte
-	// Method of the DID: "key" (also when empty).
+	// Method of the DID: "webvh" (also when empty) or "key".
 	Method string
-	// Phrase restores the identity of an earlier phrase; nil makes a new one. It stays
-	// the caller's.
+	// Domain is where a did:webvh will be found, as it stands in the DID
+	// ("example.com:ada"); empty is the host name that a gateway gives to the IPNS name of
+	// the identity's publishing key. Nothing is published there by itself.
+	Domain string
+	// Phrase restores the did:key of an earlier phrase; nil makes a new one. It stays the
+	// caller's. A did:webvh is restored from its log as well: see Await and Restore.
 	Phrase *Phrase
 	// DeviceName is a name for people, at most 64 bytes of UTF-8; the host's name is a
 	// good one.
@@ -43,20 +47,26 @@ type Identity struct {
 	Phrase *Phrase
 }
 
-// DefaultResolver knows the methods that need no network: did:key.
+// DefaultResolver knows the method that needs no state: did:key.
 func DefaultResolver() *did.Resolver { return did.NewResolver(did.NewKey()) }
 
 // Init makes an identity and its keystore: the keys follow from a recovery phrase, a
-// fresh one or the one given. The same phrase makes the same DID and the same keys. A
-// fresh phrase stays in the keystore until ConfirmPhrase.
+// fresh one or the one given. The same phrase makes the same keys, and of the method key
+// the same DID. A fresh phrase stays in the keystore until ConfirmPhrase.
 //
 // ErrExist when Dir holds an identity already, ErrInvalid, did.ErrUnsupportedMethod.
 func Init(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 	if cfg.Method == "" {
-		cfg.Method = "key"
+		cfg.Method = "webvh"
+	}
+	if cfg.Method == "webvh" && cfg.Phrase != nil {
+		return nil, fmt.Errorf("a did:webvh is restored from its log, not from the phrase alone: %w", ErrInvalid)
+	}
+	if cfg.Domain != "" && cfg.Method != "webvh" {
+		return nil, fmt.Errorf("did:%s has no domain: %w", cfg.Method, ErrInvalid)
 	}
 	if cfg.Resolver == nil {
-		cfg.Resolver = DefaultResolver()
+		cfg.Resolver = Resolver(cfg.Dir)
 	}
 	if len(cfg.DeviceName) > deviceNameMax || !utf8.ValidString(cfg.DeviceName) {
 		return nil, fmt.Errorf("device name of %d bytes, at most %d of UTF-8: %w", len(cfg.DeviceName), deviceNameMax, ErrInvalid)
@@ -87,7 +97,18 @@ func Init(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 		return nil, err
 	}
 	defer c.wipe()
-	id, err := identify(ctx, method, cfg.DeviceName, c)
+	var id *Identity
+	format, guarded := byte(formatFixed), (*secret)(nil)
+	if cfg.Method == "webvh" {
+		format = formatLog
+		if guarded, err = phrase.derive(labelUpdate); err != nil {
+			return nil, err
+		}
+		defer guarded.wipe()
+		id, err = found(ctx, method, cfg, phrase, c, guarded)
+	} else {
+		id, err = identify(ctx, method, cfg.DeviceName, c)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,18 +118,25 @@ func Init(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 		}
 		id.Phrase = phrase
 	}
-	k, master, err := newKeystore(id.DID, id.Device.ID, cfg.Passphrase, cfg.KDF)
+	return id, store(cfg, format, id, c, guarded)
+}
+
+// store writes a new keystore; guarded is the seed of its update keys, if it has any.
+func store(cfg InitConfig, format byte, id *Identity, c *contents, guarded *secret) error {
+	k, master, err := newKeystore(format, id.DID, id.Device.ID, cfg.Passphrase, cfg.KDF)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer master.wipe()
+	if guarded != nil {
+		if err := c.extension.setGuarded(master, guarded); err != nil {
+			return err
+		}
+	}
 	if err := k.seal(master, c); err != nil {
-		return nil, err
+		return err
 	}
-	if err := k.write(cfg.Dir); err != nil {
-		return nil, err
-	}
-	return id, nil
+	return k.write(cfg.Dir)
 }
 
 // makeDir makes and locks the keystore directory, and sees that it holds no identity.
@@ -167,6 +195,18 @@ func identify(ctx context.Context, method did.Method, name string, c *contents) 
 	if err != nil {
 		return nil, fmt.Errorf("making a did:%s: %w", method.Name(), err)
 	}
+	id, err := listed(doc, name, c)
+	if err != nil {
+		return nil, err
+	}
+	c.document = doc.Raw()
+	return id, nil
+}
+
+// listed finds the device of the contents in a document and completes the contents with
+// what stands there. ErrDevice.
+func listed(doc *did.Document, name string, c *contents) (*Identity, error) {
+	public := signingPublic(c.signing)
 	device := Device{ID: deviceID(public), Name: name, Signing: public}
 	for _, k := range doc.KeysFor(did.Authentication) {
 		if pub, err := k.Ed25519(); err == nil && pub.Equal(public) {
@@ -174,12 +214,13 @@ func identify(ctx context.Context, method did.Method, name string, c *contents) 
 		}
 	}
 	if device.KeyID == "" {
-		return nil, fmt.Errorf("the new %s does not list its device: %w", doc.ID, did.ErrInvalid)
+		return nil, fmt.Errorf("device %s in version %s of %s: %w", device.ID, doc.Version, doc.ID, ErrDevice)
 	}
+	var err error
 	if device.Agreement, err = agreementPublic(c.agreement); err != nil {
 		return nil, err
 	}
-	c.name, c.keyID, c.version, c.document = name, device.KeyID, doc.Version, doc.Raw()
+	c.name, c.keyID, c.version = name, device.KeyID, doc.Version
 	return &Identity{DID: doc.ID, Device: device}, nil
 }
 

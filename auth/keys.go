@@ -90,3 +90,16 @@ func wipeHPKE(key hpke.PrivateKey) {
 		clear(b)
 	}
 }
+
+// sealHPKE seals a message for a public key; openHPKE opens it.
+func sealHPKE(public, info, plain []byte) ([]byte, error) {
+	key, err := hpke.MLKEM768X25519().NewPublicKey(public)
+	if err != nil {
+		return nil, fmt.Errorf("HPKE key: %w", err)
+	}
+	sealed, err := hpke.Seal(key, hpke.HKDFSHA256(), hpke.AES256GCM(), info, plain)
+	if err != nil {
+		return nil, fmt.Errorf("sealing for a device: %w", err)
+	}
+	return sealed, nil
+}

@@ -25,8 +25,8 @@ const (
 )
 
 // newKeystore makes a keystore with one slot and without contents.
-func newKeystore(did, device string, passphrase []byte, kdf KDF) (*keystore, *secret, error) {
-	k := &keystore{did: did, device: device, slots: make([]slot, 1)}
+func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*keystore, *secret, error) {
+	k := &keystore{format: format, did: did, device: device, slots: make([]slot, 1)}
 	rand.Read(k.id[:])
 	master, err := newSecret(masterSize)
 	if err != nil {
@@ -118,7 +118,7 @@ func (k *keystore) open(master *secret) (*contents, error) {
 	if _, err := aead.Open(plain.bytes()[:0], k.nonce[:], k.sealed, k.contentsAAD()); err != nil {
 		return nil, fmt.Errorf("the contents or the header were altered: %w", ErrKeystore)
 	}
-	return parseContents(plain.bytes())
+	return parseContents(plain.bytes(), k.format)
 }
 
 // seal seals the contents, and with them the header as it is now.
@@ -132,7 +132,7 @@ func (k *keystore) seal(master *secret, c *contents) error {
 	if err != nil {
 		return fmt.Errorf("sealing the keystore: %w", err)
 	}
-	k.pending = c.phrase != nil
+	k.pending = c.phrase != nil && k.did != ""
 	rand.Read(k.nonce[:])
 	k.sealed = aead.Seal(nil, k.nonce[:], plain.bytes(), k.contentsAAD())
 	if n := len(k.encode()); n > keystoreMax {

@@ -173,7 +173,7 @@ func TestChangePassphrase(t *testing.T) {
 func TestDefaultKDF(t *testing.T) {
 	ctx := testContext(t)
 	dir := filepath.Join(t.TempDir(), "keystore")
-	if _, err := Init(ctx, InitConfig{Dir: dir, Passphrase: []byte("x"), Phrase: testPhrase(t)}); err != nil {
+	if _, err := Init(ctx, InitConfig{Dir: dir, Method: "key", Passphrase: []byte("x"), Phrase: testPhrase(t)}); err != nil {
 		t.Fatal(err)
 	}
 	if sum, err := Inspect(dir); err != nil || sum.KDF != (KDF{Time: 3, Memory: 256 << 10, Threads: 4}) {
@@ -401,7 +401,7 @@ func FuzzParseContents(f *testing.F) {
 	f.Add(make([]byte, 100))
 	b.wipe()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := parseContents(b)
+		c, err := parseContents(b, formatFixed)
 		if err != nil {
 			if !errors.Is(err, ErrKeystore) {
 				t.Fatalf("error without a meaning: %v", err)

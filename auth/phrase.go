@@ -21,10 +21,12 @@ const (
 
 // Labels of the keys that follow from a phrase, each HKDF-SHA256 of its entropy.
 const (
-	labelSigning    = "ipfscloud/v1/phrase/signing"    // Ed25519 seed of the DID and its device
+	labelSigning    = "ipfscloud/v1/phrase/signing"    // Ed25519 seed of the device, and of a did:key
 	labelAgreement  = "ipfscloud/v1/phrase/agreement"  // HPKE key of the device
 	labelRecovery   = "ipfscloud/v1/phrase/recovery"   // HPKE key of the recovery recipient
-	labelPublishing = "ipfscloud/v1/phrase/publishing" // reserved: the key that publishes the DID's log
+	labelPublishing = "ipfscloud/v1/phrase/publishing" // Ed25519 seed of the IPNS name of the DID's log
+	labelUpdate     = "ipfscloud/v1/phrase/update"     // seed of the device's update keys
+	labelRecover    = "ipfscloud/v1/phrase/recover"    // Ed25519 seed that signs a recovery in the log
 )
 
 // Phrase is a recovery phrase: 24 words of BIP-39 English, which stand for 256 bits. It

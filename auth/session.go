@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -24,18 +25,23 @@ type Session struct {
 	device   Device
 	recovery []byte // HPKE public key
 	resolver *did.Resolver
+	history  bool // the DID has a log, which lies in dir
 	since    time.Time
 
 	// Lock order: keys before document. An operation holds keys for reading.
 	keys struct {
 		sync.RWMutex
-		signing   *secret // nil after Close
-		agreement *secret
-		recovery  *secret // nil unless the phrase was given
+		signing    *secret // nil after Close
+		agreement  *secret
+		recovery   *secret // nil unless the phrase was given
+		publishing *secret // nil where the identity has none
 	}
 	document struct {
 		sync.Mutex
 		newest *did.Document
+		log    []byte // its log, where it has one
+		stamp  stamp  // of the log's file
+		notes  *notes // of the devices; nil where the identity has none
 	}
 }
 
@@ -56,9 +62,10 @@ type WhoAmI struct {
 // device stands in the document and that the document is not older than the newest one
 // seen, answers a fresh challenge, and opens a session. Close it.
 //
-// ErrNoIdentity, ErrPassphrase, ErrKeystore, ErrRefused, ErrRollback, ErrUnavailable.
+// ErrNoIdentity, ErrPassphrase, ErrKeystore, ErrAwaits, ErrRefused (ErrDevice and
+// ErrDeactivated among them), ErrRollback, ErrUnavailable.
 func Login(ctx context.Context, dir string, passphrase []byte) (*Session, error) {
-	return LoginWith(ctx, dir, passphrase, DefaultResolver())
+	return LoginWith(ctx, dir, passphrase, Resolver(dir))
 }
 
 // LoginWith is Login with a resolver of the caller's.
@@ -77,7 +84,16 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 		return nil, err
 	}
 	defer c.wipe()
-	s, err := newSession(dir, k.did, r, c)
+	if k.did == "" {
+		return nil, ErrAwaits
+	}
+	id := k.did
+	if k.format == formatLog { // it may have moved, and its keys' ids with it
+		if id, err = standing(ctx, k.did, r, c); err != nil {
+			return nil, err
+		}
+	}
+	s, err := newSession(dir, id, r, c)
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +118,41 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 	if err != nil {
 		return nil, err
 	}
-	s.document.newest = doc
+	if err := s.accept(ctx, doc); err != nil {
+		return nil, err
+	}
 	if doc.Version != c.version {
 		if err := remember(ctx, dir, master, doc); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
+}
+
+// standing resolves a DID that has a log, sees that the document lists this device, and
+// returns the DID as it is now. The contents learn the id of the device's key.
+func standing(ctx context.Context, id string, r *did.Resolver, c *contents) (string, error) {
+	doc, err := r.Resolve(ctx, id)
+	if errors.Is(err, did.ErrNotFound) {
+		return "", fmt.Errorf("%w: %w", err, ErrLog)
+	}
+	if err != nil {
+		return "", loginError(err)
+	}
+	if !doc.Version.Follows(c.version) {
+		return "", fmt.Errorf("version %s of %s, seen before was %s: %w", doc.Version, doc.ID, c.version, ErrRollback)
+	}
+	if doc.Deactivated {
+		return "", fmt.Errorf("%s: %w", doc.ID, ErrDeactivated)
+	}
+	public := signingPublic(c.signing)
+	for _, k := range doc.KeysFor(did.Authentication) {
+		if p, err := k.Ed25519(); err == nil && p.Equal(public) {
+			c.keyID = k.ID
+			return doc.ID, nil
+		}
+	}
+	return "", fmt.Errorf("%s in version %s of %s: %w", deviceID(public), doc.Version, doc.ID, ErrDevice)
 }
 
 // newSession takes the keys out of c, which the caller wipes.
@@ -121,6 +165,14 @@ func newSession(dir, id string, r *did.Resolver, c *contents) (_ *Session, err e
 	}
 	s.keys.signing, c.signing = c.signing, nil
 	s.keys.agreement, c.agreement = c.agreement, nil
+	if x := c.extension; x != nil {
+		s.history = true
+		s.keys.publishing, x.publishing = x.publishing, nil
+		if s.document.notes, err = parseNotes(x.notes); err != nil {
+			s.wipe()
+			return nil, fmt.Errorf("%w: %w", err, ErrKeystore)
+		}
+	}
 	return s, nil
 }
 
@@ -146,7 +198,10 @@ func remember(ctx context.Context, dir string, master *secret, doc *did.Document
 	if !doc.Version.Follows(c.version) {
 		return fmt.Errorf("version %s of %s, seen meanwhile was %s: %w", doc.Version, doc.ID, c.version, ErrRollback)
 	}
-	c.version, c.document = doc.Version, doc.Raw()
+	c.version = doc.Version
+	if k.format == formatFixed { // else its log lies beside the keystore
+		c.document = doc.Raw()
+	}
 	if err := k.seal(master, c); err != nil {
 		return err
 	}
@@ -162,8 +217,8 @@ func (s *Session) Device() string { return s.device.ID }
 // ThisDevice describes this device.
 func (s *Session) ThisDevice() Device { return s.device }
 
-// Devices are the devices that the newest document lists. Of other devices than this one
-// the name and the key for wrapping are not known from the document.
+// Devices are the devices that the newest document lists. Their names, and their keys for
+// wrapping, are those that they have signed; empty where no statement of theirs is known.
 func (s *Session) Devices(ctx context.Context) ([]Device, error) {
 	doc, err := s.newest(ctx)
 	if err != nil {
@@ -178,6 +233,11 @@ func (s *Session) Devices(ctx context.Context) ([]Device, error) {
 		d := Device{ID: deviceID(public), KeyID: k.ID, Signing: public}
 		if d.ID == s.device.ID {
 			d.Name, d.Agreement = s.device.Name, s.device.Agreement
+		}
+		for _, n := range s.statements(doc) {
+			if n.Signing.Equal(public) && d.Agreement == nil {
+				d.Name, d.Agreement = n.Name, n.Agreement
+			}
 		}
 		list = append(list, d)
 	}
@@ -225,19 +285,26 @@ func (s *Session) Verify(ctx context.Context, device string, msg, sig []byte) er
 	if err := checkPurpose(msg); err != nil {
 		return err
 	}
-	devices, err := s.Devices(ctx)
+	doc, err := s.newest(ctx)
 	if err != nil {
 		return err
 	}
-	for _, d := range devices {
-		if d.ID == device {
-			if len(sig) != ed25519.SignatureSize || !ed25519.Verify(d.Signing, msg, sig) {
-				return fmt.Errorf("device %s: %w", device, ErrSignature)
-			}
-			return nil
+	return VerifyDevice(doc, device, msg, sig)
+}
+
+// VerifyDevice checks that a device that a document lists has signed msg. ErrSignature.
+func VerifyDevice(doc *did.Document, device string, msg, sig []byte) error {
+	for _, k := range doc.KeysFor(did.Authentication) {
+		public, err := k.Ed25519()
+		if err != nil || deviceID(public) != device {
+			continue
 		}
+		if len(sig) != ed25519.SignatureSize || !ed25519.Verify(public, msg, sig) {
+			return fmt.Errorf("device %s: %w", device, ErrSignature)
+		}
+		return nil
 	}
-	return fmt.Errorf("device %.40q is not in the document of %s: %w", device, s.did, ErrSignature)
+	return fmt.Errorf("device %.40q is not in the document of %s: %w", device, doc.ID, ErrSignature)
 }
 
 // OpenWrapped opens an HPKE ciphertext (MLKEM768-X25519, HKDF-SHA256, AES-256-GCM; base
@@ -281,47 +348,19 @@ func (s *Session) UsePhrase(ctx context.Context, p *Phrase) error {
 }
 
 // Recipients are the HPKE public keys (MLKEM768-X25519) that a vault key is wrapped for:
-// this device's and the recovery key's.
+// those of the devices in the newest document, this one first, and the recovery key's.
 func (s *Session) Recipients(ctx context.Context) ([][]byte, error) {
-	var list [][]byte
-	err := s.withKeys(ctx, func() error {
-		list = [][]byte{append([]byte(nil), s.device.Agreement...), append([]byte(nil), s.recovery...)}
-		return nil
-	})
-	return list, err
-}
-
-// Log is the DID document (or its log) that a commit carries, and its version.
-func (s *Session) Log(ctx context.Context) (log []byte, version string, err error) {
-	doc, err := s.newest(ctx)
+	devices, err := s.Devices(ctx)
 	if err != nil {
-		return nil, "", err
-	}
-	return doc.Raw(), doc.Version.ID, nil
-}
-
-// newest resolves the DID again. What cannot be reached leaves the newest document seen
-// in force; what is older, or given up, is refused.
-func (s *Session) newest(ctx context.Context) (*did.Document, error) {
-	if err := s.withKeys(ctx, func() error { return nil }); err != nil {
 		return nil, err
 	}
-	doc, err := s.resolver.Resolve(ctx, s.did)
-	s.document.Lock()
-	defer s.document.Unlock()
-	seen := s.document.newest
-	switch {
-	case errors.Is(err, did.ErrUnavailable):
-		return seen, nil
-	case err != nil:
-		return nil, err
-	case !doc.Version.Follows(seen.Version):
-		return nil, fmt.Errorf("version %s of %s, seen before was %s: %w", doc.Version, s.did, seen.Version, ErrRollback)
-	case doc.Deactivated:
-		return nil, fmt.Errorf("%s: %w: %w", s.did, did.ErrDeactivated, ErrRefused)
+	list := [][]byte{bytes.Clone(s.device.Agreement)}
+	for _, d := range devices {
+		if d.ID != s.device.ID && d.Agreement != nil {
+			list = append(list, bytes.Clone(d.Agreement))
+		}
 	}
-	s.document.newest = doc
-	return doc, nil
+	return append(list, bytes.Clone(s.recovery)), nil
 }
 
 // PhrasePending tells whether the recovery phrase still waits for its confirmation: until
@@ -355,7 +394,8 @@ func (s *Session) wipe() {
 	s.keys.signing.wipe()
 	s.keys.agreement.wipe()
 	s.keys.recovery.wipe()
-	s.keys.signing, s.keys.agreement, s.keys.recovery = nil, nil, nil
+	s.keys.publishing.wipe()
+	s.keys.signing, s.keys.agreement, s.keys.recovery, s.keys.publishing = nil, nil, nil, nil
 }
 
 // Format prints the DID and nothing else, for every verb.

@@ -40,6 +40,9 @@ const (
 	opOpen       = "open"
 	opRecipients = "recipients"
 	opLog        = "log"
+	opTakeLog    = "take-log"
+	opNotes      = "notes"
+	opTakeNotes  = "take-notes"
 	opHold       = "hold" // until the connection ends
 	opLogout     = "logout"
 )
@@ -68,6 +71,8 @@ func errorCodes() []codedError {
 		{"busy", ErrBusy},
 		{"closed", ErrClosed},
 		{"no-session", ErrNoSession},
+		{"device", ErrDevice},
+		{"deactivated", ErrDeactivated},
 		{"refused", ErrRefused},
 		{"rollback", ErrRollback},
 		{"unavailable", ErrUnavailable},

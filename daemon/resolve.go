@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
@@ -17,6 +18,7 @@ type Resolution = webvh.Resolution
 // ResolveOptions choose what is resolved. Log and Witness are the files of a did:webvh
 // that are verified without any network; nil asks the places that the DID names.
 type ResolveOptions struct {
+	Home                                  Home // its own DID is resolved from the log there
 	Log, Witness                          []byte
 	VersionID, VersionTime, VersionNumber string
 }
@@ -54,6 +56,10 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 		return named(id, r, err)
 	}
 	if strings.HasPrefix(id, "did:webvh:") {
+		if log := auth.OwnLog(o.Home.Keystore, id); log != nil {
+			r, err := webvh.ResolveLog(ctx, id, log, nil, q)
+			return named(id, r, err)
+		}
 		r, err := newWebVH().ResolveVersion(ctx, id, q)
 		return named(id, r, err)
 	}

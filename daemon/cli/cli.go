@@ -25,6 +25,7 @@ type env struct {
 	out  io.Writer
 	err  io.Writer
 	home daemon.Home
+	ipfs string // node that a flag names, in place of the configuration's
 }
 
 // command is one command of the program. parse sees its flags set and the arguments that

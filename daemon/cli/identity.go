@@ -19,13 +19,16 @@ import (
 type initCommand struct {
 	pass      passSource
 	method    string
+	domain    string
 	phraseOut string
 	phraseIn  string
 }
 
 func (c *initCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
-	f.StringVar(&c.method, "did", "key", "DID `METHOD` of the identity: key")
+	f.StringVar(&c.method, "did", "", "DID `METHOD` of the identity: webvh (the default: more devices, recovery, rotation) or key (fixed for good)")
+	f.StringVar(&c.method, "method", "", "the same as --did")
+	f.StringVar(&c.domain, "domain", "", "make a did:webvh of a `DOMAIN` of your own, such as example.com or example.com:ada")
 	f.StringVar(&c.phraseOut, "phrase-out", "", "write the recovery phrase to `FILE`, which must not exist")
 	f.StringVar(&c.phraseIn, "phrase-in", "", "restore the identity of the recovery phrase in `FILE` (- asks for it)")
 }
@@ -33,6 +36,14 @@ func (c *initCommand) flags(f *flag.FlagSet) {
 func (c *initCommand) parse(args []string) error {
 	if c.phraseIn != "" && c.phraseOut != "" {
 		return fmt.Errorf("%w: --phrase-in and --phrase-out exclude each other", errUsage)
+	}
+	switch c.method {
+	case "", "webvh", "key":
+	default:
+		return fmt.Errorf("%w: an identity is made with the method webvh or key, not %q", errUsage, c.method)
+	}
+	if c.domain != "" && (c.method == "key" || c.phraseIn != "") {
+		return fmt.Errorf("%w: --domain is for a new did:webvh", errUsage)
 	}
 	return noArgs(args)
 }
@@ -43,14 +54,22 @@ func (c *initCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	clear(pass)
+	if did == "" {
+		fmt.Fprintln(e.err, "Nothing of this phrase is here yet. Its identity is found at the next login, once there is a place to look:")
+		fmt.Fprintln(e.err, "`ipfscloud egress use URL`, or a copy of the IPFS repo in", e.home.IPFS)
+		return nil
+	}
 	fmt.Fprintln(e.out, did)
 	return nil
 }
 
 // create makes the identity and returns its DID and its passphrase, which the caller
-// clears.
+// clears. The DID is empty if it is to be found yet.
 func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []byte, err error) {
 	if s, err := auth.Inspect(e.home.Keystore); err == nil {
+		if s.DID == "" {
+			s.DID = "an identity that is not found yet"
+		}
 		return "", nil, fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
 	} else if !errors.Is(err, auth.ErrNoIdentity) {
 		return "", nil, err
@@ -97,9 +116,8 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 
 // make reads the phrase, if there is one, and the passphrase, and makes the identity.
 func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass []byte, err error) {
-	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method}
-	cfg.DeviceName, _ = os.Hostname() // a name for people; none is fine too
-	cfg.DeviceName = cfg.DeviceName[:min(len(cfg.DeviceName), 64)]
+	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method, Domain: c.domain}
+	cfg.DeviceName = deviceName()
 	if c.phraseIn != "" {
 		if cfg.Phrase, err = c.readPhrase(e); err != nil {
 			return nil, nil, err
@@ -110,12 +128,28 @@ func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass
 		return nil, nil, err
 	}
 	cfg.Passphrase = pass
+	if cfg.Phrase != nil && c.method != "key" {
+		id, err = e.restore(ctx, cfg)
+		if errors.Is(err, daemon.ErrIdentityNotFound) {
+			id, err = &auth.Identity{}, auth.Await(ctx, cfg)
+		}
+		return id, pass, err
+	}
 	id, err = auth.Init(ctx, cfg)
 	return id, pass, err
 }
 
-func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) {
-	if c.phraseIn == "-" && e.terminal() {
+// deviceName is a name for people; none is fine too.
+func deviceName() string {
+	name, _ := os.Hostname()
+	return strings.ToValidUTF8(name[:min(len(name), 64)], "")
+}
+
+func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) { return e.readPhrase(c.phraseIn) }
+
+// readPhrase reads a phrase from a file, or with "-" from the terminal or standard input.
+func (e *env) readPhrase(from string) (*auth.Phrase, error) {
+	if from == "-" && e.terminal() {
 		b, err := e.askSecret("The 24 words (not shown): ")
 		if err != nil {
 			return nil, err
@@ -124,8 +158,8 @@ func (c *initCommand) readPhrase(e *env) (*auth.Phrase, error) {
 		return auth.ParsePhrase(b)
 	}
 	in := io.Reader(e.in)
-	if c.phraseIn != "-" {
-		f, err := os.Open(c.phraseIn)
+	if from != "-" {
+		f, err := os.Open(from)
 		if err != nil {
 			return nil, fmt.Errorf("%w: recovery phrase: %w", errUsage, err)
 		}
@@ -215,6 +249,9 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if s.DID == "" {
+		return auth.ErrAwaits
+	}
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"did": s.DID, "device": s.Device, "phrase_pending": s.PhrasePending})
 	}
@@ -233,6 +270,7 @@ const maxDIDFile = 64 << 20
 // programs know it, and its reason.
 func (c *idCommand) resolve(ctx context.Context, e *env) error {
 	o := c.version
+	o.Home = e.home
 	for _, f := range []struct {
 		path string
 		to   *[]byte

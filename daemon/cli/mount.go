@@ -65,6 +65,7 @@ func (d *driveFlags) config(e *env) (daemon.Config, error) {
 			}
 		}
 	}
+	e.ipfs = c.IPFS
 	if d.durability != "" {
 		if err := daemon.ParseDurability(d.durability); err != nil {
 			return c, fmt.Errorf("%w: %w", errUsage, err)

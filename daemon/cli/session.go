@@ -40,6 +40,9 @@ func (c *loginCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer clear(pass)
+	if err := e.found(ctx, pass); err != nil {
+		return err
+	}
 	a, err := background(ctx, task{args: []string{"agent", "--passfd", "4"}, secret: pass, wait: loginWait})
 	if err != nil {
 		return err
@@ -99,6 +102,9 @@ func (e *env) session(ctx context.Context, pass func() ([]byte, error)) (c *auth
 		return nil, nil, err
 	}
 	defer clear(p)
+	if err := e.found(ctx, p); err != nil {
+		return nil, nil, err
+	}
 	s, err := auth.Login(ctx, e.home.Keystore, p)
 	if err != nil {
 		return nil, nil, err

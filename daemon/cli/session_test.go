@@ -116,7 +116,7 @@ func (d *drive) mounted() bool {
 func TestSession(t *testing.T) {
 	d := newHome(t)
 	did := strings.TrimSpace(d.ok("init", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase")))
-	if !strings.HasPrefix(did, "did:key:z6Mk") {
+	if !strings.HasPrefix(did, "did:webvh:Qm") {
 		t.Fatalf("init prints %q", did)
 	}
 	if out := d.ok("login", "--passfile", d.path("pass")); !strings.Contains(out, did) {

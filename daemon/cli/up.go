@@ -51,7 +51,9 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		if did, pass, err = c.init.create(ctx, e); err != nil {
 			return err
 		}
-		fmt.Fprintln(e.err, "Your identity is", did)
+		if did != "" {
+			fmt.Fprintln(e.err, "Your identity is", did)
+		}
 	} else if err != nil {
 		return err
 	}

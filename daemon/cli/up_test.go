@@ -143,5 +143,5 @@ func (x *terminal) newIdentity() {
 		n, _ := strconv.Atoi(m[1])
 		x.enter(words[n])
 	}
-	x.expect(`Your identity is did:key:z6Mk\w+`)
+	x.expect(`Your identity is did:webvh:Qm\w+:k51\w+\.ipns\.dweb\.link`)
 }

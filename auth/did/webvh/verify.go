@@ -306,3 +306,6 @@ func (l *Log) speaksFor(id ID) error {
 func (l *Log) String() string {
 	return fmt.Sprintf("%s, %d entries", strings.Join(l.IDs(), ", "), len(l.entries))
 }
+
+// NextKeyHashes are those in force after entry n, counted from 1.
+func (l *Log) NextKeyHashes(n int) []string { return slices.Clone(l.entries[n-1].params.NextKeyHashes) }

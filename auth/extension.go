@@ -1,0 +1,138 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// The formats of a keystore.
+const (
+	formatFixed = 1 // of an identity whose document never changes: did:key
+	formatLog   = 2 // of one with a log: did:webvh; and of one that waits for its log
+)
+
+const labelGuard = "ipfscloud/v1/keystore/next" // of the key that seals the guarded part
+
+// extension is what the contents of format 2 have besides: the keys of the log.
+type extension struct {
+	publishing *secret // Ed25519 seed of the IPNS name; nil where it is not known
+	notes      []byte  // what the devices of the identity say of themselves; see notes
+	// guard is the seed of this device's update keys, sealed under a key of its own. A
+	// login does not open it: the next keys are had with the passphrase only, never from
+	// the agent.
+	guard   [nonceSize]byte
+	guarded []byte
+}
+
+func (x *extension) wipe() {
+	if x != nil {
+		x.publishing.wipe()
+	}
+}
+
+func (x *extension) size() int {
+	if x == nil {
+		return 0
+	}
+	n := 1 + 4 + len(x.notes) + nonceSize + 2 + len(x.guarded)
+	if x.publishing != nil {
+		n += seedSize
+	}
+	return n
+}
+
+// append writes the extension behind b, which has the room.
+func (x *extension) append(b []byte) []byte {
+	if x == nil {
+		return b
+	}
+	if x.publishing == nil {
+		b = append(b, 0)
+	} else {
+		b = append(b, seedSize)
+		b = append(b, x.publishing.bytes()...)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(x.notes)))
+	b = append(b, x.notes...)
+	b = append(b, x.guard[:]...)
+	return appendText16(b, string(x.guarded))
+}
+
+// parse reads what append wrote; the publishing seed stays the reader's.
+func (x *extension) parse(r *reader) (publishing []byte) {
+	publishing = r.block(1)
+	if n := len(publishing); n != 0 && n != seedSize && r.err == nil {
+		r.err = fmt.Errorf("publishing key of %d bytes", n)
+	}
+	x.notes = bytes.Clone(r.block(4))
+	r.fill(x.guard[:])
+	x.guarded = bytes.Clone(r.block(2))
+	return publishing
+}
+
+// guardAEAD is the cipher of the guarded part.
+func guardAEAD(master *secret) (*secret, error) {
+	b, err := hkdf.Key(sha256.New, master.bytes(), nil, labelGuard, chacha20poly1305.KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("key of the guarded part: %w", err)
+	}
+	return moveSecret(b)
+}
+
+// setGuarded seals the seed of the update keys.
+func (x *extension) setGuarded(master, seed *secret) error {
+	key, err := guardAEAD(master)
+	if err != nil {
+		return err
+	}
+	defer key.wipe()
+	aead, err := chacha20poly1305.NewX(key.bytes())
+	if err != nil {
+		return fmt.Errorf("sealing the guarded part: %w", err)
+	}
+	rand.Read(x.guard[:])
+	x.guarded = aead.Seal(nil, x.guard[:], seed.bytes(), []byte(labelGuard))
+	return nil
+}
+
+// updates opens the guarded part: the seed of this device's update keys.
+func (x *extension) updates(master *secret) (*secret, error) {
+	if x == nil || len(x.guarded) != seedSize+tagSize {
+		return nil, fmt.Errorf("the keystore holds no update key: %w", ErrKeystore)
+	}
+	key, err := guardAEAD(master)
+	if err != nil {
+		return nil, err
+	}
+	defer key.wipe()
+	aead, err := chacha20poly1305.NewX(key.bytes())
+	if err != nil {
+		return nil, fmt.Errorf("opening the guarded part: %w", err)
+	}
+	seed, err := newSecret(seedSize)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := aead.Open(seed.bytes()[:0], x.guard[:], x.guarded, []byte(labelGuard)); err != nil {
+		seed.wipe()
+		return nil, fmt.Errorf("the update keys were altered: %w", ErrKeystore)
+	}
+	return seed, nil
+}
+
+// updateKey is the seed of the update key with this number. They count up from 0, each is
+// good for one entry of the log, and each entry commits to the next one.
+func updateKey(seed *secret, number uint64) (*secret, error) {
+	info := string(binary.BigEndian.AppendUint64([]byte("ipfscloud/v1/update\x00"), number))
+	b, err := hkdf.Key(sha256.New, seed.bytes(), nil, info, seedSize)
+	if err != nil {
+		return nil, fmt.Errorf("update key %d: %w", number, err)
+	}
+	return moveSecret(b)
+}

@@ -1,0 +1,217 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+)
+
+// A phrase alone does not tell its identity: a DID with a history is known from its log.
+// Await keeps the phrase until the log is found; Restore makes the identity of both.
+
+// OpenWrapped opens what was sealed to the recovery key of the phrase, or to the device
+// that was made with it. ErrNotRecipient.
+func (p *Phrase) OpenWrapped(_ context.Context, info, sealed []byte) (plain []byte, err error) {
+	for _, label := range []string{labelRecovery, labelAgreement} {
+		seed, err := p.derive(label)
+		if err != nil {
+			return nil, err
+		}
+		plain, err = openHPKE(seed, info, sealed)
+		seed.wipe()
+		if err == nil {
+			return plain, nil
+		}
+		if !errors.Is(err, ErrNotRecipient) {
+			return nil, err
+		}
+	}
+	return nil, ErrNotRecipient
+}
+
+// Await makes a keystore that has the phrase of an identity that is not found yet. A login
+// gives ErrAwaits until Restore.
+func Await(ctx context.Context, cfg InitConfig) error {
+	if cfg.Phrase == nil {
+		return fmt.Errorf("no phrase to wait with: %w", ErrInvalid)
+	}
+	release, err := makeDir(ctx, cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	c, err := deriveContents(cfg.Phrase)
+	if err != nil {
+		return err
+	}
+	defer c.wipe()
+	c.name, c.extension = cfg.DeviceName, &extension{}
+	if c.phrase, err = copySecret(cfg.Phrase.entropy.bytes()); err != nil {
+		return err
+	}
+	return store(cfg, formatLog, &Identity{Device: Device{ID: deviceID(signingPublic(c.signing))}}, c, nil)
+}
+
+// Awaited returns the phrase with which a keystore waits for its identity. ErrConfirmed
+// when it does not wait. Wipe it after use.
+func Awaited(ctx context.Context, dir string, passphrase []byte) (*Phrase, error) {
+	sum, err := Inspect(dir)
+	if err != nil {
+		return nil, err
+	}
+	if sum.DID != "" {
+		return nil, ErrConfirmed
+	}
+	return RecoveryPhrase(ctx, dir, passphrase)
+}
+
+// Found is an identity as a commit, or another place that has its log, shows it.
+type Found struct {
+	DID   string
+	Log   []byte // of a did:webvh
+	Notes []byte // of the keyring
+}
+
+// Restore makes the identity of a phrase whose DID was found: the device that was made
+// with the phrase, once more. cfg.Dir may hold a keystore that waits for it, of the same
+// passphrase. ErrDevice: the document does not list that device any more, and only Recover
+// helps. ErrExist, ErrPhrase: the phrase is of another did:key.
+func Restore(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err error) {
+	if cfg.Phrase == nil {
+		return nil, fmt.Errorf("no phrase to restore with: %w", ErrInvalid)
+	}
+	release, err := replaceDir(ctx, cfg.Dir, cfg.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	c, err := deriveContents(cfg.Phrase)
+	if err != nil {
+		return nil, err
+	}
+	defer c.wipe()
+	if f.Log == nil {
+		id, err := identify(ctx, did.NewKey(), cfg.DeviceName, c)
+		if err == nil && id.DID != f.DID {
+			err = fmt.Errorf("the phrase makes %s, found was %s: %w", id.DID, f.DID, ErrPhrase)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return id, store(cfg, formatFixed, id, c, nil)
+	}
+	l, err := verifyLog(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := l.Document()
+	if err != nil {
+		return nil, err
+	}
+	if doc.Deactivated {
+		return nil, fmt.Errorf("%s: %w", doc.ID, ErrDeactivated)
+	}
+	updates, err := cfg.Phrase.derive(labelUpdate)
+	if err != nil {
+		return nil, err
+	}
+	defer updates.wipe()
+	c.extension = &extension{notes: f.Notes}
+	if err := c.extension.findPublishing(cfg.Phrase, doc.ID); err != nil {
+		return nil, err
+	}
+	id, err := enrolled(doc, cfg.DeviceName, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := (logStore{cfg.Dir}).Save(ctx, webvh.ID{}, l.Bytes(), nil); err != nil {
+		return nil, err
+	}
+	return id, store(cfg, formatLog, id, c, updates)
+}
+
+// ReadLog verifies a log as those of our identities are: all of it holds, and nobody but
+// the holder of the recovery key has dropped that key, or given the DID up.
+func ReadLog(ctx context.Context, log []byte) (*webvh.Log, error) {
+	l, err := rules().Verify(ctx, log, nil)
+	if err == nil {
+		err = l.Failure()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// verifyLog wants the log to be that of the DID.
+func verifyLog(ctx context.Context, f Found) (*webvh.Log, error) {
+	l, err := ReadLog(ctx, f.Log)
+	if err != nil {
+		return nil, fmt.Errorf("the log of %s: %w", f.DID, err)
+	}
+	if got := "did:webvh:" + l.SCID(); f.DID != "" && got != SelfCertifying(f.DID) {
+		return nil, fmt.Errorf("the log is that of %s, not of %s: %w", got, f.DID, did.ErrInvalid)
+	}
+	return l, nil
+}
+
+// findPublishing takes the publishing key out of the notes, or derives it where it is that
+// of the phrase, which the DID's place tells.
+func (x *extension) findPublishing(p *Phrase, id string) error {
+	n, err := parseNotes(x.notes)
+	if err != nil {
+		return err
+	}
+	for _, label := range []string{labelRecovery, labelAgreement} {
+		seed, err := p.derive(label)
+		if err != nil {
+			return err
+		}
+		x.publishing, err = n.openPublishing(seed)
+		seed.wipe()
+		if err != nil || x.publishing != nil {
+			return err
+		}
+	}
+	own, err := p.derive(labelPublishing)
+	if err != nil {
+		return err
+	}
+	place, err := location(own)
+	if err != nil || !bytes.HasSuffix([]byte(id), []byte(":"+place)) {
+		own.wipe()
+		return err
+	}
+	x.publishing = own
+	return nil
+}
+
+// replaceDir is makeDir, but a keystore that waits may be there, of this passphrase.
+func replaceDir(ctx context.Context, dir string, passphrase []byte) (func(), error) {
+	if sum, err := Inspect(dir); err != nil || sum.DID != "" {
+		return makeDir(ctx, dir)
+	}
+	release, err := lockDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	k, err := readKeystore(dir) // it may have changed since
+	if err == nil && k.did != "" {
+		err = fmt.Errorf("%s: %w", dir, ErrExist)
+	}
+	if err == nil {
+		var master *secret
+		if master, _, err = k.unlock(ctx, passphrase); err == nil {
+			master.wipe()
+		}
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}

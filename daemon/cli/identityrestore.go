@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// restore looks for the identity of a phrase in the places of the configuration, and makes
+// its keystore. daemon.ErrIdentityNotFound.
+func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity, error) {
+	c, err := daemon.LoadConfig(e.home.Config)
+	if err != nil {
+		return nil, err
+	}
+	if e.ipfs != "" {
+		c.IPFS = e.ipfs
+	}
+	found, err := daemon.IdentitySearch{Home: e.home, Config: c, Phrase: cfg.Phrase, Log: e.quiet()}.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.tellFound(found)
+	id, err := auth.Restore(ctx, cfg, found.Found)
+	if errors.Is(err, auth.ErrDevice) {
+		return nil, fmt.Errorf("the device of this phrase was taken out of %s: %w", found.DID, err)
+	}
+	return id, err
+}
+
+// tellFound says what a search came to: how new it is, the owner alone can judge.
+func (e *env) tellFound(f *daemon.FoundIdentity) {
+	fmt.Fprintf(e.err, "Found %s, version %s", f.DID, f.Version)
+	if !f.Changed.IsZero() {
+		fmt.Fprintf(e.err, " of %s", f.Changed.Local().Format(time.DateTime))
+	}
+	fmt.Fprintf(e.err, ", from %s.\n", f.Source)
+	if f.Commit != nil {
+		fmt.Fprintf(e.err, "The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
+	}
+	if f.Unlisted {
+		fmt.Fprintln(e.err, "It was signed by a device that is not in the newest document any more.")
+	}
+}
+
+// quiet is a log of warnings only.
+func (e *env) quiet() *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// found completes a keystore that waits for its identity.
+func (e *env) found(ctx context.Context, pass []byte) error {
+	if s, err := auth.Inspect(e.home.Keystore); err != nil || s.DID != "" {
+		return err
+	}
+	p, err := auth.Awaited(ctx, e.home.Keystore, pass)
+	if err != nil {
+		return err
+	}
+	defer p.Wipe()
+	_, err = e.restore(ctx, auth.InitConfig{Dir: e.home.Keystore, Passphrase: pass, Phrase: p, DeviceName: deviceName()})
+	return err
+}
