@@ -318,6 +318,8 @@ const freeBatch = 20000
 func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	t := c.t
 	names, err := t.cfg.Store.Commits(ctx, t.vault.id.String())
+	// Numbers above our own are not ours: what somebody else links retires nothing.
+	names = slices.DeleteFunc(names, func(n CommitName) bool { return n.Sequence > top.sequence })
 	if err != nil || len(names) < 2 {
 		return
 	}

@@ -123,9 +123,11 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 			best = l
 			break
 		}
-		if errors.Is(err, ErrUnavailable) || errors.Is(err, crypt.ErrNotRecipient) || ctx.Err() != nil {
+		if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
 			return nil, err
 		}
+		// A device that was revoked goes on under the key of an older epoch, which is not
+		// wrapped for us, or signs what the newest document does not admit any more.
 		t.alert(err.Error())
 		if firstErr == nil {
 			firstErr = err
