@@ -24,6 +24,8 @@ func (t *Tree) apply(o *op) error {
 		return t.applySetAttr(o)
 	case opWrite:
 		return t.applyWrite(o)
+	case opStream:
+		return t.applyStream(o)
 	case opFallocate:
 		return t.applyFallocate(o)
 	case opCopy:

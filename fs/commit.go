@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -21,23 +22,30 @@ const (
 	syncInterval   = time.Second // between syncs of the journal that nobody asked for
 )
 
-// committer turns changes into commits. One goroutine, run, owns all sealing; others
-// talk to it through its channels and through the fields under mu.
+// committer turns changes into commits. One goroutine, run, writes them; another, ahead,
+// seals what has the size of a blob as soon as it is there, also while a commit is written.
+// Others talk to them through the channels and through the fields under mu.
+//
+// Lock order: sealing, Tree.mu, mu.
 type committer struct {
-	t    *Tree
-	stop chan struct{}
-	done chan struct{}
+	t     *Tree
+	stop  chan struct{}
+	done  chan struct{} // run has ended
+	ended chan struct{} // ahead has
 
 	changed chan struct{}   // capacity 1: there is something to commit
 	urgent  chan struct{}   // capacity 1: somebody waits for it
 	sources chan struct{}   // capacity 1: there are sources to seal
+	sealing sync.Mutex      // held while sources are sealed ahead, and while a view is frozen
 	ctx     context.Context // ends what the committer waits for
 	cancel  context.CancelFunc
 
 	mu       sync.Mutex
 	full     []*source    // to be sealed early
+	inHand   int          // those that are being sealed
 	waiters  []chan error // told of the next commit that begins after they came
 	last     error        // of the last attempt
+	sealed   []CID        // blobs that were sealed ahead since the last freeze
 	unlinked []CID        // blobs that the store has and no commit names yet; run's own
 	freed    []string     // keys of the dead list whose blocks are gone; run's own
 	// died are blobs on the dead list, with the sequence of their death, which files in
@@ -49,7 +57,7 @@ type committer struct {
 
 func newCommitter(t *Tree) *committer {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &committer{t: t, stop: make(chan struct{}), done: make(chan struct{}), ctx: ctx, cancel: cancel,
+	return &committer{t: t, stop: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), ctx: ctx, cancel: cancel,
 		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1)}
 }
 
@@ -69,6 +77,13 @@ func (c *committer) seal(s *source) {
 	c.full = append(c.full, s)
 	c.mu.Unlock()
 	poke(c.sources)
+}
+
+// busySealing reports whether sealing ahead is going to give memory back.
+func (c *committer) busySealing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.full) > 0 || c.inHand > 0
 }
 
 // wait commits all changes made so far and returns how that ended.
@@ -102,9 +117,6 @@ func (c *committer) run() {
 		select {
 		case <-c.stop:
 			return
-		case <-c.sources:
-			c.sealFull()
-			continue
 		case <-sync.C:
 			// What was not synced when the machine dies is lost: at most a second.
 			if err := c.t.journal.Sync(c.ctx, c.t.journal.Last()); err != nil {
@@ -124,7 +136,6 @@ func (c *committer) run() {
 			continue
 		}
 		timer.Stop()
-		c.sealFull()
 		err := c.commit()
 		lastEnd = time.Now()
 		if err != nil {
@@ -143,56 +154,150 @@ func (c *committer) run() {
 	}
 }
 
-// sealFull seals the queued sources and gives their memory back.
-func (c *committer) sealFull() {
+// ahead is the goroutine that seals what has the size of a blob.
+func (c *committer) ahead() {
+	defer close(c.ended)
 	for {
-		c.mu.Lock()
-		full := c.full
-		c.full = full[len(full):]
-		c.mu.Unlock()
-		if len(full) == 0 {
+		select {
+		case <-c.stop:
 			return
-		}
-		full = slices.DeleteFunc(full, func(s *source) bool { return s.taken || s.stored() })
-		for len(full) > 0 {
-			n := min(len(full), 8)
-			if err := c.sealSources(full[:n]); err != nil {
-				c.t.cfg.Log.Warn("sealing ahead failed", "error", err) // the commit will do it
-				return
-			}
-			full = full[n:]
+		case <-c.sources:
+			c.sealFull()
 		}
 	}
 }
 
+// sealFull seals the queued sources and gives their memory back.
+func (c *committer) sealFull() {
+	c.sealing.Lock()
+	defer c.sealing.Unlock()
+	for c.sealSome() {
+	}
+}
+
+// sealSome seals a few of the queued sources and reports whether there were any. It is
+// called with sealing held.
+func (c *committer) sealSome() bool {
+	c.mu.Lock()
+	n := min(len(c.full), 8)
+	full := slices.Clone(c.full[:n])
+	c.full = c.full[n:]
+	c.inHand = n
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.inHand = 0
+		c.mu.Unlock()
+		c.t.wakeWriters()
+	}()
+	full = slices.DeleteFunc(full, func(s *source) bool { return s.taken || s.stored() })
+	if len(full) > 0 {
+		if err := c.sealSources(full); err != nil {
+			c.t.cfg.Log.Warn("sealing ahead failed", "error", err) // the commit will do it
+			c.mu.Lock()
+			c.full = nil
+			c.mu.Unlock()
+			return false
+		}
+	}
+	return n > 0
+}
+
 func (c *committer) sealSources(full []*source) error {
-	ctx, cancel := context.WithTimeout(c.ctx, c.t.cfg.Deadline)
+	t := c.t
+	ctx, cancel := context.WithTimeout(c.ctx, t.cfg.Deadline)
 	defer cancel()
+	t.mu.Lock()
+	// A commit that is being written has the next number or a later one; a blob may be
+	// younger than it says, but not older.
+	birth := t.top.sequence + 1
+	t.mu.Unlock()
 	ptrs := make([]crypt.Pointer, len(full))
 	blocks := make([]Block, 0, len(full))
-	birth := c.t.top.sequence + 1
 	for i, s := range full {
-		p, sealed, err := crypt.SealBlob(s.data, birth)
-		if err != nil {
+		var err error
+		var b Block
+		if ptrs[i], b, err = t.sealSource(ctx, s, birth); err != nil {
 			return err
 		}
-		ptrs[i] = p
-		blocks = append(blocks, Block{p.CID, sealed})
+		if b.Data != nil {
+			blocks = append(blocks, b)
+		}
 	}
-	if err := c.t.cfg.Store.Put(ctx, blocks); err != nil {
+	if err := t.cfg.Store.Put(ctx, blocks); err != nil {
 		return err
 	}
-	t := c.t
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for i, s := range full {
-		c.unlinked = append(c.unlinked, ptrs[i].CID)
+		c.sealed = append(c.sealed, ptrs[i].CID)
 		t.reader.blobs.put(ptrs[i].CID, s.data, int64(len(s.data)))
+		t.dirty -= int64(len(s.data))
 		s.ptr, s.data = ptrs[i], nil
-		t.dirty -= crypt.BlobMax
 	}
 	t.signalRoom()
 	return nil
+}
+
+// fileStore is a Store that can take a block out of a file without copying it.
+type fileStore interface {
+	// PutFile is Put of the block that lies in a file, which is not changed any more.
+	// ErrNotSupported if the file is on another file system.
+	PutFile(ctx context.Context, cid CID, path string) error
+}
+
+// sealSource gives a source a pointer. A blob that lies in the stage is only named, and
+// goes to the store as the file it is; of others, and where the store takes no file, it
+// returns the block to put.
+func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.Pointer, Block, error) {
+	if s.blob == nil {
+		p, sealed, err := crypt.SealBlob(s.data, birth)
+		return p, Block{p.CID, sealed}, err
+	}
+	path := t.stage.file(s.blob.id)
+	sealed, err := os.ReadFile(path)
+	if err != nil {
+		return crypt.Pointer{}, Block{}, fmt.Errorf("reading a staged blob: %w", err)
+	}
+	if uint64(len(sealed)) != crypt.SealedBlobSize(len(s.data)) {
+		return crypt.Pointer{}, Block{}, fmt.Errorf("staged blob %s has %d bytes: %w", s.blob.id, len(sealed), ErrIntegrity)
+	}
+	p := crypt.Pointer{CID: crypt.Sum(crypt.Raw, sealed), Key: s.blob.key, Length: uint32(len(s.data)), Birth: birth}
+	if f, ok := t.cfg.Store.(fileStore); ok {
+		err := f.PutFile(ctx, p.CID, path)
+		if err == nil || !errors.Is(err, ErrNotSupported) {
+			return p, Block{}, err
+		}
+	}
+	return p, Block{p.CID, sealed}, nil
+}
+
+// freeze seals what is queued and freezes the view of the next commit: what is sealed
+// ahead from then on belongs to a later one.
+func (c *committer) freeze() *job {
+	c.sealing.Lock()
+	defer c.sealing.Unlock()
+	for {
+		for c.sealSome() {
+		}
+		c.t.mu.Lock()
+		c.mu.Lock()
+		queued := len(c.full)
+		c.mu.Unlock()
+		if queued > 0 { // came meanwhile
+			c.t.mu.Unlock()
+			continue
+		}
+		j := c.t.freeze()
+		c.t.mu.Unlock()
+		c.mu.Lock()
+		c.unlinked = append(c.unlinked, c.sealed...)
+		c.sealed = nil
+		c.mu.Unlock()
+		return j
+	}
 }
 
 // commit freezes a view, writes and links it, and makes it the committed state. Waiters
@@ -210,7 +315,7 @@ func (c *committer) commit() (err error) {
 			w <- err
 		}
 	}()
-	j := c.t.freeze()
+	j := c.freeze()
 	if j == nil {
 		return nil
 	}
@@ -236,6 +341,9 @@ func (c *committer) commit() (err error) {
 	c.unlinked, c.freed, c.died = nil, nil, w.died
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
+	}
+	if err := c.t.stage.trim(j.position); err != nil {
+		c.t.cfg.Log.Warn("removing staged blobs", "error", err)
 	}
 	if c.t.cfg.Committed != nil {
 		info := top.info()
@@ -379,4 +487,5 @@ func (c *committer) close() {
 	close(c.stop)
 	c.cancel()
 	<-c.done
+	<-c.ended
 }

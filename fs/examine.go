@@ -112,6 +112,10 @@ type Evidence struct {
 	Notes      []byte
 	Message    []byte
 	Signature  []byte
+
+	head    *crypt.Head
+	headCID CID
+	key     crypt.Key
 }
 
 // Examine opens the head of a commit with keys that are not of a session, such as those of
@@ -133,11 +137,11 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	if err != nil {
 		return nil, err
 	}
-	_, sealed, err := commitPart(ctx, store, commit, links, "head")
+	headCID, sealed, err := commitPart(ctx, store, commit, links, "head")
 	if err != nil {
 		return nil, err
 	}
-	ev := &Evidence{Name: name, Epoch: k.Epoch}
+	ev := &Evidence{Name: name, Epoch: k.Epoch, headCID: headCID, key: key}
 	h, err := crypt.OpenHead(ctx, sealed, key, func(_ context.Context, _ string, msg, sig []byte) error {
 		ev.Message, ev.Signature = bytes.Clone(msg), bytes.Clone(sig)
 		return nil
@@ -158,6 +162,7 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	if ev.Notes, err = k.OpenNotes(key); err != nil {
 		return nil, fmt.Errorf("commit %s: %w: %w", commit, ErrIntegrity, err)
 	}
+	ev.head = h
 	ev.Name = CommitName{Vault: h.Vault.String(), Device: h.Device, Sequence: h.Sequence}
 	ev.Head = HeadInfo{Device: h.Device, Sequence: h.Sequence, Commit: commit, Time: time.Unix(0, h.Time)}
 	ev.DID, ev.Log, ev.LogVersion = h.DID, b, h.LogVersion

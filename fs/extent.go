@@ -12,8 +12,9 @@ type source struct {
 	ptr crypt.Pointer // set once sealed and never changed after that
 
 	// Below: guarded by Tree.mu.
-	data   []byte // plaintext; nil once the blob is stored
-	frozen bool   // the committer reads data: bytes already there must not change
+	data   []byte      // plaintext; nil once the blob is stored
+	blob   *stagedBlob // has data sealed already; nil for what is in the journal
+	frozen bool        // the committer reads data: bytes already there must not change
 
 	taken bool // a commit sealed data, or parts of it; the committer's own
 }

@@ -116,11 +116,19 @@ func (t *Tree) Write(ctx context.Context, ino Ino, off uint64, p []byte) (int, e
 	done, committed := 0, false
 	for done < len(p) { // one record holds at most a blob
 		part := p[done:min(len(p), done+crypt.BlobMax)]
-		o := &op{kind: opWrite, ino: ino, off: off + uint64(done), data: part}
-		err := t.change(ctx, o, func() error {
-			_, err := t.loaded(ino)
-			return err
-		})
+		n, err := t.streamWrite(ctx, ino, off+uint64(done), p[done:])
+		if n > 0 {
+			done += n
+			continue
+		}
+		if err == nil {
+			n = len(part)
+			o := &op{kind: opWrite, ino: ino, off: off + uint64(done), data: part}
+			err = t.change(ctx, o, func() error {
+				_, err := t.loaded(ino)
+				return err
+			})
+		}
 		if errors.Is(err, ErrNoSpace) && !committed && t.writable() == nil {
 			// What waits takes space twice until it is committed: then try again.
 			committed = true
@@ -133,7 +141,7 @@ func (t *Tree) Write(ctx context.Context, ino Ino, off uint64, p []byte) (int, e
 			}
 			return 0, err
 		}
-		done += len(part)
+		done += n
 	}
 	return done, nil
 }
@@ -160,7 +168,9 @@ func (t *Tree) room(ctx context.Context) error {
 		if !over {
 			return nil
 		}
-		t.commits.hurry()
+		if !t.commits.busySealing() { // else that gives room, and costs no commit
+			t.commits.hurry()
+		}
 		if timer == nil {
 			timer = time.NewTimer(t.cfg.Deadline)
 			defer timer.Stop()
@@ -191,6 +201,7 @@ func (t *Tree) applyWrite(o *op) error {
 	if off > in.attr.Size {
 		t.resize(in, off)
 	}
+	in.lastEnd = off
 	in.attr.Mtime, in.attr.Ctime = o.time, o.time
 	t.mark(in)
 	return nil
@@ -202,7 +213,7 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 	i := in.ext.find(off)
 	if i < len(in.ext) {
 		e := &in.ext[i]
-		if e.off <= off && end <= e.end() && e.src.data != nil && !e.src.frozen {
+		if e.off <= off && end <= e.end() && e.src.data != nil && !e.src.frozen && e.src.blob == nil {
 			copy(e.src.data[uint64(e.at)+off-e.off:], p)
 			return
 		}
@@ -211,7 +222,7 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 	if i > 0 {
 		e := &in.ext[i-1]
 		s := e.src
-		if e.end() == off && s.data != nil && !s.frozen && int(e.at+e.len) == len(s.data) &&
+		if e.end() == off && s.data != nil && !s.frozen && s.blob == nil && int(e.at+e.len) == len(s.data) &&
 			(end-1)/crypt.BlobMax == e.off/crypt.BlobMax {
 			if i < len(in.ext) && in.ext[i].off < end {
 				in.ext = in.ext.replace(off, end)
@@ -240,7 +251,7 @@ func grow(data, p []byte) []byte {
 
 // full gives a source that has the size of a blob to the committer, to be sealed early.
 func (t *Tree) full(in *inode, e *extent) {
-	if s := e.src; len(s.data) == crypt.BlobMax && !t.replay {
+	if s := e.src; len(s.data) == crypt.BlobMax {
 		s.frozen = true
 		t.commits.seal(s)
 	}

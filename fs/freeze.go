@@ -13,6 +13,7 @@ type job struct {
 	dirty    int64
 	ops      int
 	bytes    int64
+	journal  int64 // those of bytes that are in the journal
 	oldest   time.Time
 }
 
@@ -32,14 +33,14 @@ type frozenInode struct {
 	newBody committedBody
 }
 
-// freeze moves all changes out of the way and returns them. nil if there are none.
+// freeze moves all changes out of the way and returns them. nil if there are none. It is
+// called with the lock held.
 func (t *Tree) freeze() *job {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 {
 		return nil
 	}
-	j := &job{position: t.journal.Last(), top: t.top, dirty: t.dirty, ops: t.pendingOps, bytes: t.pendingBytes, oldest: t.oldest}
+	t.endStreams()
+	j := &job{position: t.journal.Last(), top: t.top, dirty: t.dirty, ops: t.pendingOps, bytes: t.pendingBytes, journal: t.journalBytes, oldest: t.oldest}
 	j.top.files, j.top.bytes = t.files, t.bytes
 	j.root = t.freezeDir(t.root)
 	t.linkFrozen, t.links = t.links, nil
@@ -221,7 +222,15 @@ func (t *Tree) install(j *job, top vaultTop) {
 	t.dirty -= j.dirty
 	t.pendingOps -= j.ops
 	t.pendingBytes -= j.bytes
-	t.space.owed.Store(t.pendingBytes)
+	t.journalBytes -= j.journal
+	t.space.owed.Store(t.journalBytes)
+	t.signalRoom()
+}
+
+// wakeWriters lets writers that wait for memory look again.
+func (t *Tree) wakeWriters() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.signalRoom()
 }
 

@@ -37,6 +37,8 @@ type inode struct {
 	extShared bool              // a commit reads ext: copy it before a change
 	tree      crypt.PagePointer // extents not loaded yet, if unloaded
 	unloaded  bool
+	stream    *stream // open on this file, or nil
+	lastEnd   uint64  // where the last write ended
 
 	// What the newest commit has of this inode; what it no longer uses is dead.
 	committed committedBody

@@ -228,6 +228,32 @@ func (m *model) step() {
 		if !ok {
 			return
 		}
+		if m.r.IntN(6) == 0 && len(f.n.data) < 4<<20 { // from front to back, in large pieces
+			const piece = 64 << 10
+			off := (len(f.n.data) + piece - 1) / piece * piece
+			if m.r.IntN(4) == 0 {
+				off = 0
+			}
+			f.n.data = resize(f.n.data, max(off, len(f.n.data)))
+			size := uint64(len(f.n.data))
+			_, err := t.SetAttr(ctx, f.ino, fs.SetAttr{Size: &size})
+			must(err, "truncate")
+			for range 1 + m.r.IntN(12) {
+				p := make([]byte, piece*(1+m.r.IntN(4)))
+				for i := 0; i < len(p); i += 1 + m.r.IntN(9) {
+					p[i] = byte(m.r.Uint32())
+				}
+				n, err := t.Write(ctx, f.ino, uint64(off), p)
+				must(err, "write")
+				if n != len(p) {
+					m.t.Fatalf("wrote %d of %d", n, len(p))
+				}
+				f.n.data = resize(f.n.data, max(len(f.n.data), off+len(p)))
+				copy(f.n.data[off:], p)
+				off += len(p)
+			}
+			return
+		}
 		off := m.r.IntN(len(f.n.data) + 1)
 		if m.r.IntN(4) == 0 {
 			off += m.r.IntN(100000)

@@ -93,11 +93,13 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 		})
 		if err != nil {
 			t.journal.Abandon()
+			t.stage.close()
 			return nil, err
 		}
 		t.attempted = max(t.top.sequence, state.get().Reserved)
 	}
 	go t.commits.run()
+	go t.commits.ahead()
 	t.mu.Lock()
 	if t.pendingOps > 0 {
 		t.commits.wake()
@@ -204,9 +206,22 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 // openJournal opens the journal and replays what the head does not contain.
 func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	key := t.vault.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
-	j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key})
+	open := func() (*journal.Journal, error) {
+		stage, err := openStage(t.cfg.JournalDir)
+		if err != nil {
+			return nil, err
+		}
+		t.stage = stage
+		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key, Before: stage.sync})
+		if err != nil {
+			t.stage.close()
+			return nil, journalError(err)
+		}
+		return j, nil
+	}
+	j, err := open()
 	if err != nil {
-		return journalError(err)
+		return err
 	}
 	after, found := uint64(0), false
 	for _, p := range l.head.Journals {
@@ -222,13 +237,14 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		// These changes were made on top of another line of commits. They are kept
 		// for rescue, and not mixed with this one.
 		j.Abandon()
+		t.stage.close()
 		aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
 		if err := os.Rename(t.cfg.JournalDir, aside); err != nil {
 			return fmt.Errorf("setting a foreign journal aside: %w", err)
 		}
 		t.alert("changes that belong to another state of this vault were set aside in " + aside)
-		if j, err = journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key}); err != nil {
-			return journalError(err)
+		if j, err = open(); err != nil {
+			return err
 		}
 	}
 	if !found {
@@ -243,6 +259,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	t.journal = j
 	if err := t.replayJournal(ctx, after); err != nil {
 		j.Abandon()
+		t.stage.close()
 		return err
 	}
 	return nil
@@ -255,9 +272,12 @@ func idOf(j *journal.Journal) []byte {
 
 func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
 	t.replay = true
-	n, bytes := 0, int64(0)
+	n, bytes, streamed := 0, int64(0), int64(0)
 	err := t.journal.Replay(after, func(number uint64, b []byte) error {
 		o, err := decodeOp(b)
+		if err == nil && o.kind == opStream {
+			err = t.replayStream(o, number)
+		}
 		if err == nil {
 			err = t.do(ctx, func() error { return t.apply(o) })
 		}
@@ -266,15 +286,24 @@ func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
 		}
 		n++
 		bytes += int64(len(b))
+		if o.kind == opStream {
+			streamed += int64(o.size)
+		}
+		if t.dirty > t.cfg.MemoryLimit/4 {
+			t.commits.sealFull()
+		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return journalError(err)
+	}
+	if err := t.stage.trim(0); err != nil { // what no record speaks of
+		return fmt.Errorf("removing staged blobs: %w", err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.replay = false
-	t.pendingOps, t.pendingBytes = n, bytes
+	t.replay, t.replayed = false, nil
+	t.pendingOps, t.pendingBytes, t.journalBytes = n, bytes+streamed, bytes
 	t.space.owed.Store(bytes)
 	if n > 0 {
 		t.oldest = t.cfg.Now()
@@ -323,5 +352,6 @@ func (t *Tree) shut(end func(*journal.Journal) error) error {
 	if t.journal == nil {
 		return nil
 	}
+	defer t.stage.close()
 	return end(t.journal)
 }

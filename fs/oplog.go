@@ -22,6 +22,7 @@ const (
 	opCopy        opKind = 9
 	opSetXattr    opKind = 10
 	opRemoveXattr opKind = 11
+	opStream      opKind = 12 // opWrite whose bytes lie in the stage
 )
 
 // Bits of op.flags for opSetAttr: which fields count.
@@ -63,6 +64,12 @@ type op struct {
 	mtime   int64
 	label   crypt.Label
 	data    []byte // bytes written, link target, value of an attribute; last in the record
+
+	// Of opStream: where in the stage its bytes lie. They are no part of the record.
+	stage  stageID
+	key    crypt.Key
+	at     uint32  // in the blob
+	source *source // not in the record
 }
 
 // header encodes all but data.
@@ -73,6 +80,13 @@ func (o *op) header(buf []byte) []byte {
 	switch o.kind {
 	case opWrite:
 		e.Uvarint(o.off)
+		return e.Buf
+	case opStream:
+		e.Uvarint(o.off)
+		e.Uvarint(o.size)
+		e.Raw(o.stage[:])
+		e.Raw(o.key[:])
+		e.U32(o.at)
 		return e.Buf
 	case opFallocate, opCopy:
 		e.Uvarint(uint64(o.ino2))
@@ -113,6 +127,16 @@ func decodeOp(b []byte) (*op, error) {
 	switch o.kind {
 	case opWrite:
 		o.off = d.Uvarint()
+	case opStream:
+		o.off = d.Uvarint()
+		o.size = d.Uvarint()
+		copy(o.stage[:], d.Take(len(o.stage)))
+		copy(o.key[:], d.Take(len(o.key)))
+		o.at = d.U32()
+		if o.size == 0 || o.size > crypt.BlobMax || o.size%crypt.PackageSize != 0 || o.at%crypt.PackageSize != 0 ||
+			uint64(o.at) > o.off || uint64(o.at)+o.size > uint64(streamLimit(o.off-uint64(o.at))) {
+			d.Fail("bytes outside their blob")
+		}
 	case opFallocate, opCopy:
 		o.ino2 = Ino(d.Uvarint())
 		o.flags = d.U32()

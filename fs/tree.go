@@ -61,6 +61,7 @@ type Tree struct {
 	cfg     Config
 	reader  *reader
 	journal *journal.Journal // nil on a read-only tree
+	stage   *stage           // nil on a read-only tree
 	state   *stateFile
 	vault   *vaultKeys
 	space   *space
@@ -85,11 +86,14 @@ type Tree struct {
 
 	free         uint64 // bytes that the store could still take, when it last said
 	pendingOps   int    // changes since the last commit that is linked
-	pendingBytes int64  // journal bytes of them
+	pendingBytes int64  // of them, in the journal and in the stage
+	journalBytes int64  // those in the journal
 	oldest       time.Time
 	dirty        int64         // bytes of files in memory only, and in the journal
 	dirtyDone    chan struct{} // closed and made anew when dirty falls
-	readOnly     error         // why, or nil
+	streams      []*stream     // open, the oldest first
+	replayed     map[stageID]*source
+	readOnly     error // why, or nil
 	alerts       []string
 	closed       bool
 }
@@ -318,6 +322,9 @@ func (t *Tree) evict(in *inode) {
 			}
 			return
 		}
+		if in.stream != nil {
+			t.endStream(in.stream)
+		}
 		delete(t.inodes, in.attr.Ino)
 		p := in.parent
 		if p != nil {
@@ -430,7 +437,8 @@ func (t *Tree) append(parts ...[]byte) error {
 	}
 	t.pendingOps++
 	t.pendingBytes += int64(n)
-	t.space.owed.Store(t.pendingBytes)
+	t.journalBytes += int64(n)
+	t.space.owed.Store(t.journalBytes)
 	return nil
 }
 

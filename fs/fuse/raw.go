@@ -286,22 +286,16 @@ func (r *raw) Readlink(c <-chan struct{}, h *gofuse.InHeader) ([]byte, gofuse.St
 	return []byte(s), r.fail(err)
 }
 
-func (r *raw) Create(c <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) gofuse.Status {
-	a, err := r.tree.Mknod(request{c}, fs.Ino(in.NodeId), name, in.Mode, 0, r.owner(&in.InHeader, in.Umask))
-	if err != nil {
-		return r.fail(err)
-	}
-	out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
-	r.entry(&a, &out.EntryOut)
-	return gofuse.OK
+// Create and Open are answered once: the kernel then makes files by MKNOD and opens them
+// by itself. Nothing is lost by that: permissions are the kernel's, what is unlinked and
+// open lives until FORGET, and pages are kept as with FOPEN_KEEP_CACHE.
+func (r *raw) Create(<-chan struct{}, *gofuse.CreateIn, string, *gofuse.CreateOut) gofuse.Status {
+	return gofuse.ENOSYS
 }
 
-func (r *raw) Open(c <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
-	out.OpenFlags = gofuse.FOPEN_KEEP_CACHE
-	return gofuse.OK
+func (r *raw) Open(<-chan struct{}, *gofuse.OpenIn, *gofuse.OpenOut) gofuse.Status {
+	return gofuse.ENOSYS
 }
-
-func (r *raw) Release(<-chan struct{}, *gofuse.ReleaseIn) {}
 
 func (r *raw) Read(c <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
 	n, err := r.tree.Read(request{c}, fs.Ino(in.NodeId), in.Offset, buf[:min(len(buf), int(in.Size))])

@@ -101,6 +101,13 @@ func (c *syncedConfig) Create(path string) (repo.Datastore, error) {
 	if !filepath.IsAbs(p) {
 		p = filepath.Join(path, p)
 	}
+	linked := linkedBytes{linkedPath(path)}
+	if _, err := os.Stat(filepath.Join(p, flatfs.DiskUsageFile)); errors.Is(err, os.ErrNotExist) {
+		// It counts all files anew.
+		if err := os.Remove(linked.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
 	d, err := flatfs.CreateOrOpen(p, c.shard, false)
 	if err != nil {
 		return nil, err
@@ -110,14 +117,21 @@ func (c *syncedConfig) Create(path string) (repo.Datastore, error) {
 		_ = d.Close()
 		return nil, err
 	}
-	return &syncedFlatFS{Datastore: d, dir: dir}, nil
+	return &syncedFlatFS{Datastore: d, dir: dir, linked: linked}, nil
 }
 
 // syncedFlatFS is flatfs with a Sync that syncs. Its directory stays open from the start,
 // because the kernel tells a failed write-back to descriptors opened before it.
 type syncedFlatFS struct {
 	*flatfs.Datastore
-	dir *os.File
+	dir    *os.File
+	linked linkedBytes
+}
+
+// DiskUsage is flatfs's count and what it does not count.
+func (d *syncedFlatFS) DiskUsage(ctx context.Context) (uint64, error) {
+	n, err := d.Datastore.DiskUsage(ctx)
+	return uint64(max(0, int64(n)+d.linked.get())), err
 }
 
 // Sync writes out the whole file system that holds the blocks.

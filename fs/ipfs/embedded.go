@@ -74,6 +74,7 @@ type Embedded struct {
 	blocks   bstore.Blockstore // the node's blocks, without guard or network
 	catalog  catalog
 	pending  *pending
+	linked   *counter
 	syncs    syncer
 	server   *server
 	linkSlot chan none // held by who changes MFS
@@ -135,6 +136,9 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 		return nil, errors.Join(err, r.Close())
 	}
 	e.pending.guard(before || now)
+	if e.linked, err = openCounter(linkedPath(conf.RepoDir)); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	// The context of the node is not that of its start.
 	build := &core.BuildCfg{Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second}
@@ -180,6 +184,9 @@ func (e *Embedded) release() error {
 	}
 	if e.pending != nil {
 		errs = append(errs, e.pending.close())
+	}
+	if e.linked != nil {
+		errs = append(errs, e.linked.close())
 	}
 	if e.lock != nil {
 		errs = append(errs, e.lock.Close())

@@ -102,6 +102,19 @@ func (p *pending) add(blocks []fs.Block) error {
 	return nil
 }
 
+// addSized records a block of size bytes that is about to be put.
+func (p *pending) addSized(c fs.CID, size int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.blocks[c.Digest]; !ok {
+		if err := p.append(appendPending(nil, pendingAdd, c.Codec, c.Digest)); err != nil {
+			return err
+		}
+	}
+	p.blocks[c.Digest] = pendingBlock{c.Codec, size}
+	return nil
+}
+
 // remove ends the wait of blocks; those that do not wait are passed over.
 func (p *pending) remove(cids []fs.CID) error {
 	p.mu.Lock()
