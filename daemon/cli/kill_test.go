@@ -65,7 +65,8 @@ func (m *manifest) change() error {
 	if name == "" || len(m.files) < 10 {
 		kind = 0
 	}
-	content := make([]byte, []int{10, 600, 3000, 20000, 150000}[m.r.IntN(5)])
+	sizes := []int{10, 600, 3000, 20000, 150000, 3 << 16, 10, 600, 3000, 14 << 16} // multiples of 64 KiB go another way
+	content := make([]byte, sizes[m.r.IntN(len(sizes))])
 	for i := range content {
 		content[i] = byte(m.r.Uint32())
 	}
