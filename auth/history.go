@@ -11,7 +11,8 @@ import (
 
 // What a session knows of its document, and learns while it is open.
 
-// Log is the DID document (or its log) that a commit carries, and its version.
+// Log is the DID document (or its log) that a commit carries, and its version. ErrDevice
+// when the newest version does not list this device: what it commits would be refused.
 func (s *Session) Log(ctx context.Context) (log []byte, version string, err error) {
 	doc, err := s.newest(ctx)
 	if err != nil || !s.history {
@@ -20,9 +21,22 @@ func (s *Session) Log(ctx context.Context) (log []byte, version string, err erro
 		}
 		return log, version, err
 	}
+	if !lists(doc, s.device.Signing) {
+		return nil, "", fmt.Errorf("%s in version %s: %w", s.device.ID, doc.Version, ErrDevice)
+	}
 	s.document.Lock()
 	defer s.document.Unlock()
 	return bytes.Clone(s.document.log), s.document.newest.Version.ID, nil
+}
+
+// lists tells whether a document lists a device by its signing key.
+func lists(doc *did.Document, signing []byte) bool {
+	for _, k := range doc.KeysFor(did.Authentication) {
+		if p, err := k.Ed25519(); err == nil && bytes.Equal(p, signing) {
+			return true
+		}
+	}
+	return false
 }
 
 // TakeLog looks at a log that was found, such as that of a commit. One that holds and goes
@@ -42,21 +56,10 @@ func (s *Session) TakeLog(ctx context.Context, log []byte) error {
 	if same {
 		return nil
 	}
-	l, err := ReadLog(ctx, log)
-	if err != nil {
-		return fmt.Errorf("%w: %w", err, ErrInvalid)
-	}
-	if "did:webvh:"+l.SCID() != SelfCertifying(s.did) {
-		return fmt.Errorf("the log of %s: %w", l.Last().ID, ErrInvalid)
-	}
-	seen, err := logMethodOf(s.dir, given(log)).Newest(ctx, s.did) // keeps it if it goes on
-	if err != nil {
+	if _, err := TakeLog(ctx, s.dir, log); err != nil {
 		return err
 	}
-	if !seen.Extends(l) {
-		return fmt.Errorf("%s is not in the history of %s: %w", l.Last().VersionID, seen.Last().VersionID, ErrRollback)
-	}
-	_, err = s.newest(ctx)
+	_, err := s.newest(ctx)
 	return err
 }
 

@@ -135,12 +135,3 @@ func logMethodOf(dir string, sources ...webvh.Source) *webvh.Method {
 // rules are those of the specification, and: nobody but the holder of the recovery key
 // drops it, or gives the DID up.
 func rules() webvh.Verifier { return webvh.Verifier{Recovery: true, RecoveryDeactivates: true} }
-
-// given is a source that somebody brought: a commit, a file.
-type given []byte
-
-func (g given) Log(context.Context, webvh.ID) ([]byte, error) { return g, nil }
-
-func (g given) Witness(context.Context, webvh.ID) ([]byte, error) {
-	return nil, fmt.Errorf("no witnesses' proofs came with the log: %w", did.ErrNotFound)
-}

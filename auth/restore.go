@@ -215,3 +215,13 @@ func replaceDir(ctx context.Context, dir string, passphrase []byte) (func(), err
 	}
 	return release, nil
 }
+
+// CommitsTo tells whether a log commits to the recovery key of the phrase.
+func (p *Phrase) CommitsTo(l *webvh.Log) bool {
+	s, err := p.derive(labelRecover)
+	if err != nil {
+		return false
+	}
+	defer s.wipe()
+	return commitsTo(l, s) == nil
+}

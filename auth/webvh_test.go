@@ -386,3 +386,125 @@ var _ interface {
 	Notes(ctx context.Context) ([]byte, error)
 	TakeNotes(ctx context.Context, notes []byte) error
 } = (*Client)(nil)
+
+// After a recovery the new device and the new phrase count, and nothing else does.
+func TestRecover(t *testing.T) {
+	dir, id := testWebVH(t)
+	ctx := testContext(t)
+	first := login(t, dir)
+	changed(t, dir, func(c *did.Change) {
+		c.AlsoKnownAs = []string{"https://example.com/ada"}
+		c.Services = []did.Service{{ID: "#files", Type: "Files", Endpoint: []byte(`"https://example.com/"`)}}
+	})
+	notes, err := first.Notes(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := Found{DID: id.DID, Log: readLog(t, dir), Notes: notes}
+	cfg := InitConfig{Dir: filepath.Join(t.TempDir(), "keystore"), Passphrase: []byte("open sesame"), Phrase: testPhrase(t), KDF: cheap(), DeviceName: "new"}
+	if _, err := Recover(ctx, cfg, found); !errors.Is(err, ErrPhrase) {
+		t.Errorf("recovered with another phrase: %v", err)
+	}
+	cfg.Phrase = id.Phrase
+	key := found
+	key.Log, key.DID = nil, "did:key:z6MktY2jFwcH5L3NF6Be6yFiCT72f5KEx3chSreLtEUUDZG3"
+	if _, err := Recover(ctx, cfg, key); !errors.Is(err, did.ErrNotSupported) {
+		t.Errorf("recovered a did:key: %v", err)
+	}
+	again, err := Recover(ctx, cfg, found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Phrase.Wipe()
+	if again.DID != id.DID || again.Device.ID == id.Device.ID || again.Phrase.Equal(id.Phrase) {
+		t.Errorf("%+v", again)
+	}
+	s := login(t, cfg.Dir)
+	if !s.PhrasePending() {
+		t.Error("the new phrase does not wait for its confirmation")
+	}
+	log, version, err := s.Log(ctx)
+	if err != nil || !strings.HasPrefix(version, "3-") {
+		t.Fatalf("version %s, %v", version, err)
+	}
+	l, err := ReadLog(ctx, log)
+	if err != nil || !again.Phrase.CommitsTo(l) || id.Phrase.CommitsTo(l) {
+		t.Errorf("the log commits to another phrase: %v", err)
+	}
+	doc, err := l.Document()
+	if err != nil || len(doc.Services) != 1 || !bytes.Contains(doc.Raw(), []byte("example.com/ada")) {
+		t.Errorf("services and names are lost: %s, %v", doc.Raw(), err)
+	}
+	if devices, err := s.Devices(ctx); err != nil || len(devices) != 1 || devices[0].Name != "new" {
+		t.Errorf("%+v, %v", devices, err)
+	}
+	if s.keys.publishing == nil || !bytes.Equal(s.keys.publishing.bytes(), first.keys.publishing.bytes()) {
+		t.Error("the publishing key is lost")
+	}
+	// The old device learns of it, and is out: login, commits, and what it signs.
+	if err := first.TakeLog(ctx, log); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := first.Log(ctx); !errors.Is(err, ErrDevice) {
+		t.Errorf("the lost device commits: %v", err)
+	}
+	if _, err := Login(ctx, dir, []byte("open sesame")); !errors.Is(err, ErrDevice) {
+		t.Errorf("the lost device logs in: %v", err)
+	}
+	sig, err := first.Sign(ctx, []byte("ipfscloud/v1/head\x00x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Verify(ctx, first.Device(), []byte("ipfscloud/v1/head\x00x"), sig); !errors.Is(err, ErrSignature) {
+		t.Errorf("what the lost device signs: %v", err)
+	}
+	// The thief has update keys and still cannot go on from there, nor drop the recovery
+	// key before.
+	if _, err := committedIn(t, dir); !errors.Is(err, ErrDevice) {
+		t.Errorf("the lost device has an update key: %v", err)
+	}
+	// And the log goes on, by the new device, and by the new phrase.
+	changed(t, cfg.Dir, func(*did.Change) {})
+	next := InitConfig{Dir: filepath.Join(t.TempDir(), "keystore"), Passphrase: []byte("x"), Phrase: again.Phrase, KDF: cheap()}
+	third, err := Recover(ctx, next, Found{DID: id.DID, Log: readLog(t, cfg.Dir), Notes: mustNotes(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer third.Phrase.Wipe()
+	n, err := Login(ctx, next.Dir, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if n.keys.publishing == nil {
+		t.Error("the publishing key is lost after the second recovery")
+	}
+}
+
+func mustNotes(t testing.TB, s *Session) []byte {
+	t.Helper()
+	b, err := s.Notes(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// committedIn is the number of the update key that the log in dir wants of this device.
+func committedIn(t testing.TB, dir string) (n uint64, err error) {
+	t.Helper()
+	l, err := ReadLog(testContext(t), readLog(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = change(testContext(t), dir, []byte("open sesame"), func(_ *keystore, c *contents, master *secret, _ int) (bool, error) {
+		seed, err := c.extension.updates(master)
+		if err != nil {
+			return false, err
+		}
+		defer seed.wipe()
+		n, err = committed(l, seed)
+		return false, err
+	})
+	return n, err
+}

@@ -21,6 +21,7 @@ var (
 	ErrDID                = did.ErrInvalid
 	ErrDIDMethod          = did.ErrUnsupportedMethod
 	ErrDIDNotFound        = did.ErrNotFound
+	ErrDIDCannot          = did.ErrNotSupported
 	ErrDIDUnavailable     = did.ErrUnavailable
 	ErrMount              = fuse.ErrMount
 	ErrMountpointMissing  = fuse.ErrMountpointMissing

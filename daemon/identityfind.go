@@ -114,7 +114,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := judge(ctx, all)
+	f, err := judge(ctx, all, s.Phrase)
 	if f != nil {
 		f.Asked = asked
 	}
@@ -135,10 +135,9 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 	if s.Config.IPFS == "" && used.none() && repo != nil {
 		return nil, errors.New("there is none here")
 	}
-	var network *ipfs.Network
-	if !used.none() {
-		n := s.Config.Network
-		network = &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10}
+	network, err := s.network()
+	if err != nil {
+		return nil, err
 	}
 	store, err := openStore(ctx, s.Home, s.Config, network, s.Log)
 	if err != nil {
@@ -153,6 +152,11 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 		s.Log.Warn("closing the store", "error", closeErr)
 	}
 	return found, err
+}
+
+// network is what a node needs to reach Egress; nil keeps it offline.
+func (s IdentitySearch) network() (*ipfs.Network, error) {
+	return (&Service{p: Params{Home: s.Home, Config: s.Config}}).network()
 }
 
 // inStore examines the newest commits of each vault that the store has linked.
@@ -227,9 +231,12 @@ type candidate struct {
 }
 
 // better tells whether a log is to be preferred to another one of the same DID: the one
-// that the recovery key has signed more often, and then the longer one. A thief who holds
-// a device cannot sign with it.
-func better(a, b *webvh.Log) bool {
+// that commits to the phrase; then the one that a recovery key has signed more often, which
+// a thief who holds a device cannot; and then the longer one.
+func better(a, b *webvh.Log, p *auth.Phrase) bool {
+	if ca, cb := p.CommitsTo(a), p.CommitsTo(b); ca != cb {
+		return ca
+	}
 	ra, rb := recoveries(a), recoveries(b)
 	return ra > rb || ra == rb && a.Len() > b.Len()
 }
@@ -246,7 +253,7 @@ func recoveries(l *webvh.Log) (n int) {
 }
 
 // judge makes one identity of all clues.
-func judge(ctx context.Context, all []clue) (*FoundIdentity, error) {
+func judge(ctx context.Context, all []clue, p *auth.Phrase) (*FoundIdentity, error) {
 	subjects := map[string]*candidate{}
 	var bad error
 	for _, c := range all {
@@ -258,7 +265,7 @@ func judge(ctx context.Context, all []clue) (*FoundIdentity, error) {
 			bad = fmt.Errorf("from %s: %w", c.source, err)
 			continue
 		}
-		if have := subjects[got.subject]; have == nil || got.log != nil && better(got.log, have.log) {
+		if have := subjects[got.subject]; have == nil || got.log != nil && better(got.log, have.log, p) {
 			subjects[got.subject] = got
 		}
 	}

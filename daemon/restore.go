@@ -109,12 +109,18 @@ func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, 
 	var first error
 	for _, c := range commits[:min(len(commits), restoreTries)] {
 		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
-		if errors.Is(err, crypt.ErrNotRecipient) || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return fs.Found{}, err
+		}
+		if errors.Is(err, crypt.ErrNotRecipient) { // another person's; or of a device that was revoked
+			if first == nil {
+				first = err
+			}
+			continue
 		}
 		if err != nil {
 			s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.cid, "error", err)
-			if first == nil {
+			if first == nil || errors.Is(first, crypt.ErrNotRecipient) {
 				first = err
 			}
 			continue

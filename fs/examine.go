@@ -47,15 +47,23 @@ func commitLinks(ctx context.Context, store Store, commit CID) ([]Link, error) {
 	return links, nil
 }
 
-// learn lets the identity see the log and the notes that stand beside a head. What it
-// cannot use it leaves; whether the head is good its signature tells.
-func learn(ctx context.Context, cfg *Config, log []byte, keys *vaultKeys) {
+// learnLog lets the identity see the log that stands beside a head. What it cannot use it
+// leaves; whether the head is good its signature tells.
+func learnLog(ctx context.Context, cfg *Config, log []byte) {
 	h, ok := cfg.Identity.(Historian)
 	if !ok {
 		return
 	}
 	if err := h.TakeLog(ctx, log); err != nil && cfg.Log != nil {
 		cfg.Log.Warn("the DID's log of a commit is not used", "error", err)
+	}
+}
+
+// learnNotes gives the identity what it keeps in a keyring.
+func learnNotes(ctx context.Context, cfg *Config, keys *vaultKeys) {
+	h, ok := cfg.Identity.(Historian)
+	if !ok {
+		return
 	}
 	ring, err := crypt.DecodeKeyring(keys.keyring)
 	if err != nil {

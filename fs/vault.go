@@ -86,6 +86,11 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 		return nil, err
 	}
 	part := func(name string) (CID, []byte, error) { return commitPart(ctx, cfg.Store, commit, links, name) }
+	logCID, log, err := part("did")
+	if err != nil {
+		return nil, err
+	}
+	learnLog(ctx, cfg, log) // also from a commit that is not for us any more
 	ringCID, ring, err := part("keyring")
 	if err != nil {
 		return nil, err
@@ -98,11 +103,7 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	if err != nil {
 		return nil, err
 	}
-	logCID, log, err := part("did")
-	if err != nil {
-		return nil, err
-	}
-	learn(ctx, cfg, log, keys)
+	learnNotes(ctx, cfg, keys)
 	h, err := crypt.OpenHead(ctx, sealed, keys.key, cfg.Identity.Verify)
 	if err != nil {
 		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)

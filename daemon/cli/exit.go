@@ -40,6 +40,8 @@ var exits = []struct {
 	{auth.ErrDeactivated, ExitRefused, "a DID that was given up stays so"},
 	{auth.ErrAwaits, ExitNotFound, "say where to look: `ipfscloud egress use URL`, or a copy of the IPFS repo; or `ipfscloud recover`"},
 	{daemon.ErrIdentityNotFound, ExitNotFound, "say where to look: `ipfscloud egress use URL`, --ipfs URL, or a copy of the IPFS repo"},
+	{daemon.ErrTooOld, ExitIntegrity, "look in more places, or say a lower --min-sequence"},
+	{daemon.ErrDIDCannot, ExitUsage, ""},
 	{auth.ErrLog, ExitIntegrity, "`ipfscloud recover` finds it in a commit, or in a file with --log"},
 	{auth.ErrRefused, ExitRefused, ""},
 	{auth.ErrNoSession, ExitRefused, "log in with `ipfscloud login`"},

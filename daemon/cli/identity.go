@@ -77,14 +77,11 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	if c.phraseIn == "" && c.phraseOut == "" && !e.terminal() {
 		return "", nil, fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
 	}
-	var out *os.File
-	if c.phraseOut != "" { // first of all: a phrase that cannot be kept must not be drawn
-		out, err = os.OpenFile(c.phraseOut, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return "", nil, fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
-		}
-		defer out.Close()
+	out, err := newPhraseFile(c.phraseOut)
+	if err != nil {
+		return "", nil, err
 	}
+	defer out.discard()
 	id, pass, err := c.make(ctx, e)
 	defer func() {
 		if err != nil {
@@ -92,9 +89,6 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 		}
 	}()
 	if err != nil {
-		if out != nil {
-			os.Remove(out.Name())
-		}
 		return "", nil, err
 	}
 	if id.Phrase == nil { // restored: its owner has the phrase
@@ -102,8 +96,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	}
 	defer id.Phrase.Wipe()
 	if out != nil {
-		_, err := fmt.Fprintln(out, strings.Join(id.Phrase.Words(), " "))
-		if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		if err := out.write(id.Phrase.Words()); err != nil {
 			return "", nil, fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
 		}
 	} else if err := e.showPhrase(id.Phrase.Words()); err != nil {

@@ -14,12 +14,9 @@ import (
 // restore looks for the identity of a phrase in the places of the configuration, and makes
 // its keystore. daemon.ErrIdentityNotFound.
 func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity, error) {
-	c, err := daemon.LoadConfig(e.home.Config)
+	c, err := e.config()
 	if err != nil {
 		return nil, err
-	}
-	if e.ipfs != "" {
-		c.IPFS = e.ipfs
 	}
 	found, err := daemon.IdentitySearch{Home: e.home, Config: c, Phrase: cfg.Phrase, Log: e.quiet()}.Run(ctx)
 	if err != nil {
@@ -31,6 +28,15 @@ func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity,
 		return nil, fmt.Errorf("the device of this phrase was taken out of %s: %w", found.DID, err)
 	}
 	return id, err
+}
+
+// config is the configuration, with the node that a flag has named.
+func (e *env) config() (daemon.Config, error) {
+	c, err := daemon.LoadConfig(e.home.Config)
+	if e.ipfs != "" {
+		c.IPFS = e.ipfs
+	}
+	return c, err
 }
 
 // tellFound says what a search came to: how new it is, the owner alone can judge.
@@ -53,10 +59,19 @@ func (e *env) quiet() *slog.Logger {
 	return slog.New(slog.NewTextHandler(e.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// found completes a keystore that waits for its identity.
+// found completes a keystore that waits for its identity; of another one it looks for a
+// newer version of the DID document.
 func (e *env) found(ctx context.Context, pass []byte) error {
-	if s, err := auth.Inspect(e.home.Keystore); err != nil || s.DID != "" {
+	s, err := auth.Inspect(e.home.Keystore)
+	if err != nil {
 		return err
+	}
+	if s.DID != "" {
+		c, err := e.config()
+		if err != nil {
+			return err
+		}
+		return daemon.RefreshLog(ctx, e.home, c, e.quiet())
 	}
 	p, err := auth.Awaited(ctx, e.home.Keystore, pass)
 	if err != nil {

@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/cluster"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// refreshWait is how long a login waits for news of its DID, all in all.
+const refreshWait = 15 * time.Second
+
+// RefreshLog asks where other devices of the identity commit to (the IPFS node of the
+// user's own, and Egress) for a newer log of its DID, and keeps what holds. It trusts
+// nobody, and what does not answer is left out: the log that lies here counts then.
+//
+// It asks for commits above the one that this device knows last, and for those of others.
+func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
+	sum, err := auth.Inspect(h.Keystore)
+	if err != nil || sum.DID == auth.SelfCertifying(sum.DID) {
+		return err
+	}
+	used, err := c.egressInUse(h)
+	if err != nil {
+		return err
+	}
+	vault, err := readVault(h.vaultFile())
+	if err != nil || vault == "" || used.none() && c.IPFS == "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
+	r := refresh{home: h, config: c, log: log, vault: vault, device: sum.Device}
+	if name, _, err := fs.LastAccepted(h.State, vault); err == nil {
+		r.known = name.Sequence
+	}
+	if err := r.run(ctx, used); err != nil && !errors.Is(err, ErrBusy) { // busy: the drive is mounted, and learns by itself
+		log.Info("asking for news of the DID", "error", err)
+	}
+	return nil
+}
+
+type refresh struct {
+	home          Home
+	config        Config
+	log           *slog.Logger
+	vault, device string
+	known         uint64 // sequence of the newest commit that this device has accepted
+}
+
+func (r *refresh) news(n fs.CommitName) bool {
+	return n.Vault == r.vault && (n.Device != r.device || n.Sequence > r.known)
+}
+
+func (r *refresh) run(ctx context.Context, used EgressUse) error {
+	var pins []pinned
+	var client *cluster.Client
+	if !used.none() {
+		var err error
+		if client, err = egressClient(r.home, r.config, r.log); err != nil {
+			return err
+		}
+		defer client.Close()
+		found, err := client.Find(ctx, vaultKey, r.vault)
+		if err != nil {
+			return fmt.Errorf("Egress: %w", egressError(err))
+		}
+		for _, p := range vaultsOf(found)[r.vault] {
+			if r.news(p.name) {
+				pins = append(pins, p)
+			}
+		}
+	}
+	if len(pins) == 0 && r.config.IPFS == "" {
+		return nil
+	}
+	lock, err := takeLock(r.home.lockFile())
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	store, err := IdentitySearch{Home: r.home, Config: r.config, Log: r.log}.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.read(ctx, store, pins)
+	return errors.Join(err, store.Close())
+}
+
+func (r *refresh) read(ctx context.Context, store fs.Store, pins []pinned) error {
+	if r.config.IPFS != "" {
+		names, err := store.Commits(ctx, r.vault)
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if !r.news(n) {
+				continue
+			}
+			cid, err := store.Resolve(ctx, n)
+			if err != nil {
+				return err
+			}
+			pins = append(pins, pinned{n, cid})
+		}
+	}
+	for i, p := range pins {
+		if i == restoreTries {
+			break
+		}
+		b, err := fs.CommitLog(ctx, store, p.cid)
+		if err != nil {
+			r.log.Warn("a commit cannot be read", "cid", p.cid, "error", err)
+			continue
+		}
+		taken, err := auth.TakeLog(ctx, r.home.Keystore, b)
+		if err != nil {
+			r.log.Warn("the log of a commit is not used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
+		}
+		if taken {
+			r.log.Info("a newer DID document was found", "device", p.name.Device, "sequence", p.name.Sequence)
+		}
+	}
+	return nil
+}

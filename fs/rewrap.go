@@ -1,0 +1,92 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// Rewrapped says what Rewrap starts from and what it changes.
+type Rewrapped struct {
+	Name   CommitName
+	Commit CID
+	// Open opens the keyring of that commit, with the keys of a device or of a recovery
+	// phrase. The caller has judged that the commit is to be believed.
+	Open crypt.Opener
+	// NewEpoch draws a new vault key: who had the old one cannot read what comes after.
+	NewEpoch bool
+}
+
+// Rewrap makes the next commit of a vault: the same tree, under a keyring that is wrapped
+// for the recipients that cfg.Identity has now. Nothing of the tree is encrypted anew: all
+// of it hangs on the pointer in the head. The vault must not be open. cfg.Vault is not used.
+func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
+	cfg.fill()
+	state, err := openState(cfg.StateDir)
+	if err != nil {
+		return HeadInfo{}, err
+	}
+	ev, err := Examine(ctx, cfg.Store, from.Open, from.Name, from.Commit)
+	if err != nil {
+		return HeadInfo{}, err
+	}
+	if a := state.get().Accepted; ev.Head.Sequence < a.Sequence {
+		return HeadInfo{}, fmt.Errorf("%w: commit %d, this device has accepted %d", ErrRollback, ev.Head.Sequence, a.Sequence)
+	}
+	recipients, err := cfg.Identity.Recipients(ctx)
+	if err != nil {
+		return HeadInfo{}, fmt.Errorf("keys to wrap the vault key for: %w", err)
+	}
+	old := ev.head
+	epoch, key := old.Epoch, ev.key
+	if from.NewEpoch {
+		epoch, key = epoch+1, crypt.NewKey()
+	}
+	keys, err := wrap(ctx, cfg.Identity, old.Vault, epoch, key, recipients)
+	if err != nil {
+		return HeadInfo{}, err
+	}
+	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
+	w := &commitWriter{t: t, ctx: ctx, blocks: map[CID][]byte{}}
+	if w.seq, err = state.nextSequence(old.Sequence); err != nil {
+		return HeadInfo{}, err
+	}
+	// The commit's directory links the tree's top node, which must lie in the store.
+	for _, c := range []CID{old.Root.Node, old.Root.CID} {
+		b, err := cfg.Store.Get(ctx, c)
+		if err == nil {
+			err = w.put(Block{c, b})
+		}
+		if err != nil {
+			return HeadInfo{}, fmt.Errorf("the vault's page: %w", err)
+		}
+	}
+	head := &crypt.Head{
+		DID: cfg.Identity.DID(), Vault: old.Vault, Epoch: epoch, Sequence: w.seq, Root: old.Root,
+		Keyring: keys.keyringCID, Device: cfg.Identity.Device(), Time: cfg.Now().UnixNano(), Journals: old.Journals,
+		Parents: []crypt.Parent{{Device: old.Device, Sequence: old.Sequence, Head: ev.headCID}},
+	}
+	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)
+	if err != nil {
+		return HeadInfo{}, err
+	}
+	// A journal that was begun on top of the old head goes on, on top of this one.
+	err = state.update(func(s *localState) {
+		if s.Base == ev.headCID.String() {
+			s.Base = info.head.String()
+		}
+	})
+	return info.info(), err
+}
+
+// CommitLog reads the DID document, or its log, that stands beside a commit in the clear.
+// Nothing of it is verified.
+func CommitLog(ctx context.Context, store Store, commit CID) ([]byte, error) {
+	links, err := commitLinks(ctx, store, commit)
+	if err != nil {
+		return nil, err
+	}
+	_, log, err := commitPart(ctx, store, commit, links, "did")
+	return log, err
+}
