@@ -42,6 +42,9 @@ const (
 	// that would be many small writes in the place of a few large ones.
 	eagerRecords = 4
 	spares       = 3 // trimmed segments that are kept, so that their blocks need no allocation
+	// writeEvery: the disk begins to write a segment each time so many bytes are new, so
+	// that little is left when the segment is full and must be synced.
+	writeEvery = 4 << 20
 )
 
 // Journal is an open journal. Its methods may be called from many goroutines.
@@ -49,16 +52,18 @@ type Journal struct {
 	cfg Config
 	id  [16]byte
 
-	mu     sync.Mutex // guards all below
-	segs   []*segment // oldest first; the last is written to
-	next   uint64     // number of the next record
-	synced uint64     // records up to here survive a power cut
-	known  uint64     // records up to here had been synced when the journal was opened
-	failed error      // after a failed write or sync nothing is promised any more
-	spare  []string   // paths of segments to use again
-	bytes  int64      // payload bytes in all segments
-	marked uint64     // number of the newest record when a sync began last
-	eager  bool       // syncs follow upon few records: begin to write each one at once
+	mu     sync.Mutex    // guards all below
+	segs   []*segment    // oldest first; the last is written to
+	next   uint64        // number of the next record
+	synced uint64        // records up to here survive a power cut
+	known  uint64        // records up to here had been synced when the journal was opened
+	failed error         // after a failed write or sync nothing is promised any more
+	spare  []string      // paths of segments to use again
+	bytes  int64         // payload bytes in all segments
+	marked uint64        // number of the newest record when a sync began last
+	begun  int64         // the disk has begun with the newest segment up to here
+	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
+	eager  bool          // syncs follow upon few records: begin to write each one at once
 
 	syncMu sync.Mutex // held by the one that syncs
 }
@@ -107,6 +112,13 @@ func (j *Journal) load() error {
 			return err
 		}
 		j.segs = append(j.segs, s)
+	}
+	if torn, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+newSuffix)); err == nil {
+		for _, n := range torn { // its maker died
+			if err := os.Remove(n); err != nil {
+				return fmt.Errorf("removing an unfinished segment: %w", err)
+			}
+		}
 	}
 	if old, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+spareSuffix)); err == nil {
 		j.spare = old
@@ -229,7 +241,14 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	if size > j.cfg.SegmentSize-headerSize {
 		return 0, fmt.Errorf("%d bytes: %w", size, ErrTooLarge)
 	}
-	if n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > j.cfg.SegmentSize {
+	for n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > j.cfg.SegmentSize; n = len(j.segs) {
+		if j.ahead != nil {
+			j.awaitAhead()
+			if j.failed != nil {
+				return 0, j.failed
+			}
+			continue
+		}
 		if err := j.grow(); err != nil {
 			return 0, err // nothing was written: the next Append may have more luck
 		}
@@ -241,10 +260,48 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	j.bytes += size
 	j.next++
 	s.end = j.next
-	if j.eager && j.next-1-j.marked <= eagerRecords {
+	switch {
+	case j.eager && j.next-1-j.marked <= eagerRecords:
 		s.begin(size)
+	case s.pos-j.begun >= writeEvery:
+		s.begin(s.pos - j.begun)
+		j.begun = s.pos
+	}
+	if s.pos > j.cfg.SegmentSize/2 && len(j.spare) == 0 && j.ahead == nil {
+		j.prepare()
 	}
 	return j.next - 1, nil
+}
+
+// prepare makes the next segment while this one is filled. It is called with the lock held.
+func (j *Journal) prepare() {
+	ready := make(chan struct{})
+	j.ahead = ready
+	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.next, spareSuffix))
+	fill := len(j.segs) < spares
+	go func() {
+		defer close(ready)
+		err := allocate(path+newSuffix, j.cfg.SegmentSize, fill)
+		if err == nil {
+			err = os.Rename(path+newSuffix, path)
+		}
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.ahead = nil
+		if err == nil { // else grow will say so
+			j.spare = append(j.spare, path)
+		}
+	}()
+}
+
+// awaitAhead waits for the segment that is being prepared. It gives up the lock meanwhile.
+func (j *Journal) awaitAhead() {
+	for j.ahead != nil {
+		ready := j.ahead
+		j.mu.Unlock()
+		<-ready
+		j.mu.Lock()
+	}
 }
 
 // grow starts a new segment; the header is synced, so that a lost segment is noticed.
@@ -266,7 +323,7 @@ func (j *Journal) grow() error {
 	if from == "" {
 		// A journal that grows is fed a stream, not small synced records: writing its
 		// segments twice would cost more than it saves.
-		from = path + ".new"
+		from = path + newSuffix
 		if err := allocate(from, j.cfg.SegmentSize, len(j.segs) < spares); err != nil {
 			return err
 		}
@@ -276,6 +333,7 @@ func (j *Journal) grow() error {
 		return err
 	}
 	j.segs = append(j.segs, s)
+	j.begun = s.pos
 	return nil
 }
 
@@ -392,6 +450,7 @@ func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
+	j.awaitAhead()
 	return errors.Join(err, j.closeFiles())
 }
 
@@ -400,6 +459,7 @@ func (j *Journal) Abandon() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
+	j.awaitAhead()
 	j.closeFiles()
 }
 

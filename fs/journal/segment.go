@@ -31,6 +31,7 @@ import (
 const (
 	segmentSuffix  = ".seg"
 	spareSuffix    = ".old"
+	newSuffix      = ".new"
 	segmentMagic   = "ICJL\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	headerSize     = 4096
 	headerFields   = 16 + 32 + 16 + 8
