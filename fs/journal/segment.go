@@ -36,6 +36,7 @@ const (
 	headerSize     = 4096
 	headerFields   = 16 + 32 + 16 + 8
 	recordOverhead = 4 + 8 + 16
+	pageSize       = 4096 // of the kernel's cache; a larger one costs a read and no more
 )
 
 // errUnborn: a segment whose header was never written whole.
@@ -268,8 +269,8 @@ func (s *segment) append(n, synced uint64, parts [][]byte) error {
 	for _, p := range parts {
 		size += len(p)
 	}
-	if cap(s.buf) < 4+size+4 {
-		s.buf = make([]byte, 0, max(64<<10, 4+size+4))
+	if cap(s.buf) < 4+size+2*pageSize {
+		s.buf = make([]byte, 0, max(64<<10, 4+size+2*pageSize))
 	}
 	b := binary.BigEndian.AppendUint32(s.buf[:0], uint32(size))
 	b = binary.BigEndian.AppendUint64(b, synced)
@@ -278,9 +279,17 @@ func (s *segment) append(n, synced uint64, parts [][]byte) error {
 	}
 	b = s.aead.Seal(b[:4], nonce(n), b[4:], b[:4])
 	b = b[:4+size]
+	// What a used segment holds behind must not be read, so zeros follow. They go on to the
+	// end of a page: a page that is written in part would first be read from the disk.
+	end := s.pos + int64(len(b))
+	zeros := -end & (pageSize - 1)
+	if zeros < 4 {
+		zeros += pageSize
+	}
 	out := b
-	if s.pos+int64(len(b))+4 <= s.size { // what a used segment holds behind must not be read
-		out = append(b, 0, 0, 0, 0)
+	if zeros = min(zeros, s.size-end); zeros > 0 {
+		out = b[:int64(len(b))+zeros]
+		clear(out[len(b):])
 	}
 	if _, err := s.f.WriteAt(out, s.pos); err != nil {
 		return err
