@@ -23,8 +23,8 @@ const labelGuard = "ipfscloud/v1/keystore/next" // of the key that seals the gua
 type extension struct {
 	publishing *secret // Ed25519 seed of the IPNS name; nil where it is not known
 	notes      []byte  // what the devices of the identity say of themselves; see notes
-	// guard is the seed of this device's update keys, sealed under a key of its own. A
-	// login does not open it: the next keys are had with the passphrase only, never from
+	// guarded is the seed of this device's update keys, sealed under a key of its own; two of
+	// them while the keys are drawn anew. A login does not open it: the next keys are had with the passphrase only, never from
 	// the agent.
 	guard   [nonceSize]byte
 	guarded []byte
@@ -85,8 +85,8 @@ func guardAEAD(master *secret) (*secret, error) {
 	return moveSecret(b)
 }
 
-// setGuarded seals the seed of the update keys.
-func (x *extension) setGuarded(master, seed *secret) error {
+// setGuarded seals the seeds of the update keys.
+func (x *extension) setGuarded(master *secret, seeds ...*secret) error {
 	key, err := guardAEAD(master)
 	if err != nil {
 		return err
@@ -96,14 +96,22 @@ func (x *extension) setGuarded(master, seed *secret) error {
 	if err != nil {
 		return fmt.Errorf("sealing the guarded part: %w", err)
 	}
+	all, err := newSecret(len(seeds) * seedSize)
+	if err != nil {
+		return err
+	}
+	defer all.wipe()
+	for i, s := range seeds {
+		copy(all.bytes()[i*seedSize:], s.bytes())
+	}
 	rand.Read(x.guard[:])
-	x.guarded = aead.Seal(nil, x.guard[:], seed.bytes(), []byte(labelGuard))
+	x.guarded = aead.Seal(nil, x.guard[:], all.bytes(), []byte(labelGuard))
 	return nil
 }
 
-// updates opens the guarded part: the seed of this device's update keys.
-func (x *extension) updates(master *secret) (*secret, error) {
-	if x == nil || len(x.guarded) != seedSize+tagSize {
+// seeds opens the guarded part: the seeds of this device's update keys, the newest first.
+func (x *extension) seeds(master *secret) (_ []*secret, err error) {
+	if x == nil || len(x.guarded) != seedSize+tagSize && len(x.guarded) != 2*seedSize+tagSize {
 		return nil, fmt.Errorf("the keystore holds no update key: %w", ErrKeystore)
 	}
 	key, err := guardAEAD(master)
@@ -115,15 +123,24 @@ func (x *extension) updates(master *secret) (*secret, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the guarded part: %w", err)
 	}
-	seed, err := newSecret(seedSize)
+	all, err := newSecret(len(x.guarded) - tagSize)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := aead.Open(seed.bytes()[:0], x.guard[:], x.guarded, []byte(labelGuard)); err != nil {
-		seed.wipe()
+	defer all.wipe()
+	if _, err := aead.Open(all.bytes()[:0], x.guard[:], x.guarded, []byte(labelGuard)); err != nil {
 		return nil, fmt.Errorf("the update keys were altered: %w", ErrKeystore)
 	}
-	return seed, nil
+	var seeds []*secret
+	for b := all.bytes(); len(b) > 0; b = b[seedSize:] {
+		s, err := copySecret(b[:seedSize])
+		if err != nil {
+			wipeAll(seeds)
+			return nil, err
+		}
+		seeds = append(seeds, s)
+	}
+	return seeds, nil
 }
 
 // updateKey is the seed of the update key with this number. They count up from 0, each is

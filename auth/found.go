@@ -23,12 +23,17 @@ func deviceKey(public []byte) did.Key {
 
 // found makes a did:webvh with one device, whose keys the contents hold.
 func found(ctx context.Context, method did.Method, cfg InitConfig, p *Phrase, c *contents, updates *secret) (*Identity, error) {
+	return foundAs(ctx, method, cfg, p, c, updates)
+}
+
+// foundAs is found with other names of the identity.
+func foundAs(ctx context.Context, method did.Method, cfg InitConfig, p *Phrase, c *contents, updates *secret, names ...string) (*Identity, error) {
 	var err error
 	c.extension = &extension{}
 	if c.extension.publishing, err = p.derive(labelPublishing); err != nil {
 		return nil, err
 	}
-	genesis := did.Change{Keys: []did.Key{deviceKey(signingPublic(c.signing))}, Location: cfg.Domain}
+	genesis := did.Change{Keys: []did.Key{deviceKey(signingPublic(c.signing))}, Location: cfg.Domain, AlsoKnownAs: names}
 	if genesis.Location == "" {
 		if genesis.Location, err = location(c.extension.publishing); err != nil {
 			return nil, err

@@ -136,7 +136,7 @@ func changed(t testing.TB, dir string, edit func(*did.Change)) {
 		t.Fatal(err)
 	}
 	err = change(ctx, dir, []byte("open sesame"), func(k *keystore, c *contents, master *secret, _ int) (bool, error) {
-		seed, err := c.extension.updates(master)
+		seed, err := firstSeed(c, master)
 		if err != nil {
 			return false, err
 		}
@@ -243,7 +243,7 @@ func TestDeactivated(t *testing.T) {
 	s := login(t, dir)
 	// A thief with the device's update key cannot give the DID up; the owner can.
 	err := change(ctx, dir, []byte("open sesame"), func(_ *keystore, c *contents, master *secret, _ int) (bool, error) {
-		seed, err := c.extension.updates(master)
+		seed, err := firstSeed(c, master)
 		if err != nil {
 			return false, err
 		}
@@ -373,7 +373,7 @@ func TestUpdateKeysStayShut(t *testing.T) {
 	}
 	login(t, dir)
 	err = change(ctx, dir, []byte("open sesame"), func(_ *keystore, c *contents, master *secret, _ int) (bool, error) {
-		_, err := c.extension.updates(master)
+		_, err := c.extension.seeds(master)
 		return false, err
 	})
 	if !errors.Is(err, ErrKeystore) {
@@ -498,7 +498,7 @@ func committedIn(t testing.TB, dir string) (n uint64, err error) {
 		t.Fatal(err)
 	}
 	err = change(testContext(t), dir, []byte("open sesame"), func(_ *keystore, c *contents, master *secret, _ int) (bool, error) {
-		seed, err := c.extension.updates(master)
+		seed, err := firstSeed(c, master)
 		if err != nil {
 			return false, err
 		}
@@ -507,4 +507,126 @@ func committedIn(t testing.TB, dir string) (n uint64, err error) {
 		return false, err
 	})
 	return n, err
+}
+
+func firstSeed(c *contents, master *secret) (*secret, error) {
+	seeds, err := c.extension.seeds(master)
+	if err != nil {
+		return nil, err
+	}
+	return seeds[0], nil
+}
+
+func TestRotate(t *testing.T) {
+	dir, id := testWebVH(t)
+	ctx := testContext(t)
+	s := login(t, dir)
+	before, err := os.ReadFile(filepath.Join(dir, keystoreName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := readLog(t, dir)
+	if _, err := Rotate(ctx, dir, []byte("wrong")); !errors.Is(err, ErrPassphrase) {
+		t.Errorf("rotated with a wrong passphrase: %v", err)
+	}
+	if !bytes.Equal(readLog(t, dir), log) {
+		t.Fatal("a refused rotation changed the log")
+	}
+	for want := uint64(2); want < 5; want++ {
+		doc, err := Rotate(ctx, dir, []byte("open sesame"))
+		if err != nil || doc.Version.Number != want || doc.ID != id.DID {
+			t.Fatalf("%+v, %v", doc, err)
+		}
+	}
+	if _, v, err := s.Log(ctx); err != nil || !strings.HasPrefix(v, "4-") {
+		t.Errorf("the open session has version %s, %v", v, err)
+	}
+	login(t, dir)
+	// A copy of the keystore from before has no key for the log any more.
+	old := t.TempDir()
+	if err := os.WriteFile(filepath.Join(old, keystoreName), before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeLog(t, old, readLog(t, dir))
+	if _, err := Rotate(ctx, old, []byte("open sesame")); !errors.Is(err, ErrDevice) {
+		t.Errorf("an old keystore changed the document: %v", err)
+	}
+	// The phrase still recovers.
+	l, err := ReadLog(ctx, readLog(t, dir))
+	if err != nil || !id.Phrase.CommitsTo(l) {
+		t.Errorf("the recovery key was dropped: %v", err)
+	}
+}
+
+// A rotation that was interrupted before the new version was written can go on.
+func TestRotateInterrupted(t *testing.T) {
+	dir, _ := testWebVH(t)
+	ctx := testContext(t)
+	log := readLog(t, dir)
+	if _, err := Rotate(ctx, dir, []byte("open sesame")); err != nil {
+		t.Fatal(err)
+	}
+	rotated := readLog(t, dir)
+	for name, b := range map[string][]byte{"before": log, "after": rotated} {
+		// As if the process had died with both seeds in the keystore.
+		again := t.TempDir()
+		if err := os.CopyFS(again, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		err := change(ctx, again, []byte("open sesame"), func(_ *keystore, c *contents, master *secret, _ int) (bool, error) {
+			now, err := firstSeed(c, master)
+			if err != nil {
+				return false, err
+			}
+			p, err := RecoveryPhrase(ctx, dir, []byte("open sesame"))
+			if err != nil {
+				return false, err
+			}
+			old, err := p.derive(labelUpdate)
+			if err != nil {
+				return false, err
+			}
+			c.version = did.Version{}
+			return true, c.extension.setGuarded(master, now, old)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeLog(t, again, b)
+		if _, err := Rotate(ctx, again, []byte("open sesame")); err != nil {
+			t.Errorf("interrupted %s the new version: %v", name, err)
+		}
+	}
+}
+
+func TestServices(t *testing.T) {
+	dir, _ := testWebVH(t)
+	ctx := testContext(t)
+	pass := []byte("open sesame")
+	for _, bad := range []string{"", "no url", "https://", "http://example.com/", "ftp://example.com", "https://ada:pw@example.com/", "https://example.com/#x"} {
+		if _, err := AddService(ctx, dir, pass, "SignUp", bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	doc, err := AddService(ctx, dir, pass, "SignUp", "https://example.com/api")
+	if err != nil || len(doc.Services) != 1 || doc.Services[0].Type != "SignUp" {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	if doc, err = AddService(ctx, dir, pass, "Other", "https://example.com/api"); err != nil || len(doc.Services) != 1 || doc.Services[0].Type != "Other" {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	if doc, err = AddService(ctx, dir, pass, "SignUp", "https://example.org/"); err != nil || len(doc.Services) != 2 {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	if _, err := RemoveService(ctx, dir, pass, "https://example.net/"); !errors.Is(err, ErrNoService) {
+		t.Errorf("removed what is not there: %v", err)
+	}
+	if doc, err = RemoveService(ctx, dir, pass, "https://example.com/api"); err != nil || len(doc.Services) != 1 || !strings.Contains(string(doc.Services[0].Endpoint), "example.org") {
+		t.Fatalf("%+v, %v", doc, err)
+	}
+	login(t, dir)
+	key, _ := testIdentity(t, nil)
+	if _, err := AddService(ctx, key, pass, "SignUp", "https://example.com/"); !errors.Is(err, did.ErrNotSupported) {
+		t.Errorf("a did:key: %v", err)
+	}
 }

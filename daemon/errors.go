@@ -38,3 +38,6 @@ func ParseDurability(s string) error {
 
 // Identity is who a drive belongs to: a session of the package auth.
 type Identity = fs.Identity
+
+// DIDDocument is a version of the owner's DID document.
+type DIDDocument = *did.Document

@@ -207,11 +207,13 @@ type idCommand struct {
 
 	log, witness string // files
 	version      daemon.ResolveOptions
+	change       idChange
 }
 
 func (c *idCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
 	f.BoolVar(&c.json, "json", false, "print JSON; of a resolution, the result also when it fails")
+	c.change.flags(f)
 	f.StringVar(&c.log, "log", "", "resolve: verify the log of a did:webvh in `FILE`, without any network")
 	f.StringVar(&c.witness, "witness", "", "resolve: `FILE` with the proofs of its witnesses")
 	f.StringVar(&c.version.VersionID, "version-id", "", "resolve: the version with this `ID`")
@@ -220,13 +222,17 @@ func (c *idCommand) flags(f *flag.FlagSet) {
 }
 
 func (c *idCommand) parse(args []string) error {
+	if len(args) > 0 && c.change.takes(args[0]) {
+		c.what = args[0]
+		return c.change.parse(args)
+	}
 	switch {
 	case len(args) == 1 && (args[0] == "show" || args[0] == "phrase"):
 		c.what = args[0]
 	case len(args) == 2 && args[0] == "resolve":
 		c.what, c.did = args[0], args[1]
 	default:
-		return fmt.Errorf("%w: want show, phrase, or resolve DID", errUsage)
+		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate or publish", errUsage)
 	}
 	return nil
 }
@@ -237,6 +243,9 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 		return c.resolve(ctx, e)
 	case "phrase":
 		return c.phrase(ctx, e)
+	case "show":
+	default:
+		return c.change.run(ctx, e, &c.pass, c.json)
 	}
 	s, err := auth.Inspect(e.home.Keystore)
 	if err != nil {
@@ -246,7 +255,8 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 		return auth.ErrAwaits
 	}
 	if c.json {
-		return json.NewEncoder(e.out).Encode(map[string]any{"did": s.DID, "device": s.Device, "phrase_pending": s.PhrasePending})
+		return json.NewEncoder(e.out).Encode(map[string]any{"did": s.DID, "device": s.Device, "phrase_pending": s.PhrasePending,
+			"moved": auth.MovedStatement(e.home.Keystore)})
 	}
 	fmt.Fprintln(e.out, "did:   ", s.DID)
 	fmt.Fprintln(e.out, "device:", s.Device)

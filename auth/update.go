@@ -1,0 +1,198 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+)
+
+const servicesMax = 64
+
+// Update writes the next version of the identity's document, signed with this device's
+// update key, which the passphrase opens. edit is given what the document lists now and
+// changes it; the update keys that other devices have committed to stay, unless it forgets
+// them. The new log lies beside the keystore; publishing it is the caller's.
+//
+// ErrDevice: the log commits to no update key of this device. did.ErrNotSupported: the DID
+// cannot change.
+func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *did.Document, next *did.Change) error) (*did.Document, error) {
+	return writeNext(ctx, dir, passphrase, false, edit)
+}
+
+// Rotate is an Update that changes nothing but this device's update keys: all of them are
+// drawn anew, so that a copy of the keystore from before cannot change the document.
+func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
+	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil })
+}
+
+func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool, edit func(*did.Document, *did.Change) error) (doc *did.Document, err error) {
+	sum, err := Inspect(dir)
+	if err != nil {
+		return nil, err
+	}
+	if sum.DID == "" {
+		return nil, ErrAwaits
+	}
+	if !hasHistory(sum.DID) {
+		return nil, did.Want(did.NewKey(), did.CanUpdate)
+	}
+	err = change(ctx, dir, passphrase, func(k *keystore, c *contents, master *secret, _ int) (bool, error) {
+		m := logMethodOf(dir)
+		l, err := m.Newest(ctx, k.did)
+		if errors.Is(err, did.ErrNotFound) {
+			err = fmt.Errorf("%w: %w", err, ErrLog)
+		}
+		if err != nil {
+			return false, err
+		}
+		now, err := l.Document()
+		if err != nil {
+			return false, err
+		}
+		if !now.Version.Follows(c.version) {
+			return false, fmt.Errorf("version %s of %s, seen before was %s: %w", now.Version, now.ID, c.version, ErrRollback)
+		}
+		if now.Deactivated {
+			return false, fmt.Errorf("%s: %w", now.ID, ErrDeactivated)
+		}
+		next, err := changeOf(now)
+		if err != nil {
+			return false, err
+		}
+		if err := edit(now, &next); err != nil {
+			return false, err
+		}
+		seeds, err := c.extension.seeds(master)
+		if err != nil {
+			return false, err
+		}
+		defer wipeAll(seeds)
+		seed, number, err := committedBy(l, seeds)
+		if err != nil {
+			return false, err
+		}
+		key, err := updateKey(seed, number)
+		if err != nil {
+			return false, err
+		}
+		defer key.wipe()
+		keep, following := seed, number+1
+		if fresh {
+			if keep, err = newSecret(seedSize); err != nil {
+				return false, err
+			}
+			defer keep.wipe()
+			rand.Read(keep.bytes())
+			following = 0
+			// Both are kept until the new version is written: whatever becomes of it, its key
+			// is there.
+			if err := c.extension.setGuarded(master, keep, seed); err != nil {
+				return false, err
+			}
+			if err := errors.Join(k.seal(master, c), k.write(dir)); err != nil {
+				return false, err
+			}
+		}
+		after, err := nextKeys(keep, following)
+		if err != nil {
+			return false, err
+		}
+		next.NextKeys = append(next.NextKeys, after...)
+		if doc, err = m.Update(ctx, now.ID, next, seedSigner{key}); err != nil {
+			return false, fmt.Errorf("updating %s: %w", now.ID, err)
+		}
+		c.version = doc.Version
+		return true, c.extension.setGuarded(master, keep)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+func wipeAll(secrets []*secret) {
+	for _, s := range secrets {
+		s.wipe()
+	}
+}
+
+// committedBy finds the seed whose key a log has committed to, and the key's number.
+func committedBy(l *webvh.Log, seeds []*secret) (seed *secret, number uint64, err error) {
+	for _, s := range seeds {
+		if number, err = committed(l, s); err == nil {
+			return s, number, nil
+		}
+	}
+	return nil, 0, err
+}
+
+// AddService writes the endpoint of a service into the document, where everybody who sees
+// the document sees it. The fragment of its id follows from the endpoint; adding it again
+// changes its type. ErrInvalid, and what Update fails with.
+func AddService(ctx context.Context, dir string, passphrase []byte, kind, endpoint string) (*did.Document, error) {
+	if err := checkEndpoint(endpoint); err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return Update(ctx, dir, passphrase, func(doc *did.Document, next *did.Change) error {
+		id := serviceFragment(endpoint)
+		next.Services = slices.DeleteFunc(next.Services, func(s did.Service) bool { return s.ID == doc.ID+id })
+		if len(next.Services) >= servicesMax {
+			return fmt.Errorf("%d services are enough: %w", servicesMax, ErrInvalid)
+		}
+		next.Services = append(next.Services, did.Service{ID: id, Type: kind, Endpoint: raw})
+		return nil
+	})
+}
+
+// ErrNoService: the document lists no service with this endpoint.
+var ErrNoService = errors.New("no such service in the DID document")
+
+// RemoveService takes the services with an endpoint out of the document. Earlier versions
+// of the log still have them. ErrNoService, and what Update fails with.
+func RemoveService(ctx context.Context, dir string, passphrase []byte, endpoint string) (*did.Document, error) {
+	return Update(ctx, dir, passphrase, func(_ *did.Document, next *did.Change) error {
+		n := len(next.Services)
+		next.Services = slices.DeleteFunc(next.Services, func(s did.Service) bool {
+			var e string
+			return json.Unmarshal(s.Endpoint, &e) == nil && e == endpoint
+		})
+		if len(next.Services) == n {
+			return fmt.Errorf("%.200q: %w", endpoint, ErrNoService)
+		}
+		return nil
+	})
+}
+
+// serviceFragment names a service after its endpoint.
+func serviceFragment(endpoint string) string {
+	sum := sha256.Sum256([]byte(endpoint))
+	return "#service-" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5]))
+}
+
+// checkEndpoint wants a URL that can be told to everybody.
+func checkEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || len(endpoint) > 2048:
+		return fmt.Errorf("%.200q is no URL: %w", endpoint, ErrInvalid)
+	case u.Host == "" || u.User != nil || u.Fragment != "":
+		return fmt.Errorf("%.200q wants a host, and neither a user nor a fragment: %w", endpoint, ErrInvalid)
+	case u.Scheme != "https" && (u.Scheme != "http" || !strings.HasSuffix(u.Hostname(), "localhost")):
+		return fmt.Errorf("%.200q is not of https: %w", endpoint, ErrInvalid)
+	}
+	return nil
+}

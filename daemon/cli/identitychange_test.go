@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRotateAndServices(t *testing.T) {
+	d := newDrive(t)
+	pass := []string{"--passfile", d.path("pass")}
+	id := func(args ...string) string {
+		t.Helper()
+		return strings.TrimSpace(d.ok(append(append([]string{"id"}, args...), pass...)...))
+	}
+	did := d.status().DID
+	if v := id("rotate"); !strings.HasPrefix(v, "2-Qm") {
+		t.Errorf("rotate prints %q", v)
+	}
+	d.says(ExitUsage, "--public", "id", "service", "add", "https://example.com/")
+	d.says(ExitUsage, "https", append([]string{"id", "service", "add", "ftp://example.com/", "--public"}, pass...)...)
+	d.says(ExitRefused, "passphrase", "id", "rotate", "--passfile", d.path("wrong"))
+	if v := id("service", "add", "https://example.com/", "--public", "--type", "SignUp"); !strings.HasPrefix(v, "3-Qm") {
+		t.Errorf("service add prints %q", v)
+	}
+	if doc := d.ok("id", "resolve", did); !strings.Contains(doc, "https://example.com/") || !strings.Contains(doc, "SignUp") {
+		t.Errorf("the document has no service: %s", doc)
+	}
+	d.says(ExitNotFound, "no such service", append([]string{"id", "service", "remove", "https://example.org/"}, pass...)...)
+	id("service", "remove", "https://example.com/")
+	if doc := d.ok("id", "resolve", did); strings.Contains(doc, "SignUp") {
+		t.Errorf("the document still has the service: %s", doc)
+	}
+	// The mounted drive's next commit carries the newest log, and the phrase finds it there.
+	d.sh("echo x > x; sync -f x")
+	d.ok("sync", "--durability", "ipfs")
+	d.umount()
+	d.ok("logout")
+	other := newHome(t)
+	other.copyRepo(d)
+	other.ok("init", "--passfile", other.path("pass"), "--phrase-in", d.path("phrase"))
+	var got resolved
+	if err := json.Unmarshal([]byte(other.ok("id", "resolve", did)), &got); err != nil || !strings.HasPrefix(got.Metadata.VersionID, "4-") {
+		t.Errorf("the commit carried version %s, %v", got.Metadata.VersionID, err)
+	}
+	// A log that was set back is refused.
+	log := filepath.Join(d.home.Keystore, "did.jsonl")
+	lines := strings.SplitAfter(d.readFile(log), "\n")
+	d.login()
+	d.ok("logout")
+	d.write(log, lines[0])
+	d.says(ExitIntegrity, "rolled back", append([]string{"login"}, pass...)...)
+	if err := os.Remove(log); err != nil {
+		t.Fatal(err)
+	}
+	d.says(ExitIntegrity, "missing", append([]string{"login"}, pass...)...)
+}
+
+func TestMigrate(t *testing.T) {
+	d := newHome(t)
+	key := strings.TrimSpace(d.ok("init", "--did", "key", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase")))
+	if !strings.HasPrefix(key, "did:key:z6Mk") {
+		t.Fatalf("init --did key prints %q", key)
+	}
+	pass := []string{"--passfile", d.path("pass")}
+	d.says(ExitUsage, "migrate", append([]string{"id", "rotate"}, pass...)...)
+	d.login()
+	migrate := append([]string{"id", "migrate", "--phrase-in", d.path("phrase")}, pass...)
+	d.says(ExitBusy, "logout", migrate...)
+	d.mount()
+	d.sh("mkdir a; echo old > a/file")
+	d.umount()
+	d.ok("logout")
+	var got struct{ DID, From, Statement string }
+	if err := json.Unmarshal([]byte(d.ok(append(migrate, "--json")...)), &got); err != nil || got.From != key || !strings.HasPrefix(got.DID, "did:webvh:") {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if doc := d.ok("id", "resolve", got.DID); !strings.Contains(doc, key) {
+		t.Errorf("the new document does not name the did:key: %s", doc)
+	}
+	if shown := d.ok("id", "show", "--json"); !strings.Contains(shown, got.Statement) || got.Statement == "" {
+		t.Errorf("id show: %s", shown)
+	}
+	d.login()
+	d.mount()
+	if s := d.status(); s.DID != got.DID || len(s.Alerts) > 0 {
+		t.Errorf("%+v", s)
+	}
+	if d.sh("cat a/file") != "old\n" {
+		t.Error("the file is lost")
+	}
+	d.sh("echo new > a/new")
+	d.umount()
+	d.ok("logout")
+	// Again: nothing is left to do.
+	if err := json.Unmarshal([]byte(d.ok(append(migrate, "--json")...)), &got); err != nil || got.From != key {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// The same phrase finds the new identity.
+	other := newHome(t)
+	other.copyRepo(d)
+	other.ok("init", "--passfile", other.path("pass"), "--phrase-in", d.path("phrase"))
+	other.login()
+	other.mount()
+	if s := other.status(); s.DID != got.DID || other.sh("cat a/new") != "new\n" {
+		t.Errorf("%+v", s)
+	}
+	other.umount()
+	other.ok("logout")
+}
