@@ -85,7 +85,7 @@ func (t *Tree) endStream(s *stream) {
 			break
 		}
 	}
-	if s.blob != nil && !s.busy {
+	if !s.busy && s.blob != nil { // a busy stream's blob is its writer's
 		t.stage.end(s.blob)
 	}
 }
