@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""workloads.py DIR [--quick]: run the standing workloads in DIR and print one JSON object.
+"""workloads.py [--quick] [--only STEPS] [--drain COMMAND] DIR: run the standing workloads
+in DIR and print one JSON object.
 
-Names that end in _s are seconds (less is better), _MBps, _iops and _txps are rates.
+Names that end in _s are seconds (less is better), _MBps, _iops and _txps are rates. A step
+that fails is noted as such. COMMAND is run and timed after each step: it waits until what
+was written is where it belongs.
 Needs fio and git; as root the kernel's caches are dropped before what is called cold.
 The source tree is Go's own, packed into a tar file outside DIR first.
 """
+import argparse
 import json
 import os
 import shutil
@@ -33,6 +37,7 @@ class Bench:
         self.dir = os.path.join(top, "bench")
         os.mkdir(self.dir)
         self.quick = quick
+        os.sync()
         self.figures = {}
         self.outside = tempfile.mkdtemp(prefix="ipfscloud-workloads-")
 
@@ -137,11 +142,26 @@ class Bench:
         self.timed("git_status_warm_s", lambda: run("git", "-C", clone, "status", "--porcelain"))
 
 
+STEPS = ["sequential", "random", "sqlite", "tree", "git"]
+
+
 def main():
-    b = Bench(sys.argv[1], "--quick" in sys.argv)
+    p = argparse.ArgumentParser()
+    p.add_argument("dir")
+    p.add_argument("--quick", action="store_true")
+    p.add_argument("--only", default=",".join(STEPS))
+    p.add_argument("--drain", default="")
+    o = p.parse_args()
+    b = Bench(o.dir, o.quick)
     try:
-        for step in (b.sequential, b.random, b.sqlite, b.tree, b.git):
-            step()
+        for step in o.only.split(","):
+            try:
+                getattr(b, step)()
+            except (OSError, subprocess.CalledProcessError, sqlite3.Error) as e:
+                print(f"  {step} fails: {e}", file=sys.stderr, flush=True)
+                b.figures[step] = f"fails: {type(e).__name__}"
+            if o.drain:
+                b.timed(step + "_drain_s", lambda: run("sh", "-c", o.drain))
     finally:
         b.close()
     print(json.dumps(b.figures))
