@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 # The same for build and tests, so that Kubo is compiled once.
 export GOFLAGS ?= -mod=readonly -buildvcs=false -trimpath
 
-.PHONY: build run test test-race lint bench soak man install clean
+.PHONY: build run test test-race lint bench bench-scale soak man install clean
 
 build: bin/ipfscloud bin/mount.ipfscloud
 
@@ -53,6 +53,10 @@ lint:
 bench: build
 	contrib/install-needs bench
 	contrib/bench/run
+
+# How costs grow with what is in a drive: prints curves. Half an hour, and 20 GB of disk.
+bench-scale: build
+	contrib/bench/scale --results contrib/bench/SCALE.md
 
 # Longer than a test should take: kill loops, power cuts, fuzzing.
 soak:
