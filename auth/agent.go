@@ -297,6 +297,10 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		resp.Data, resp.Version, err = s.Log(ctx)
 	case opTakeLog:
 		err = s.TakeLog(ctx, req.Data)
+	case opDevices:
+		resp.Data, err = s.encodeDevices(ctx)
+	case opMayWrite:
+		err = s.mayWriteAt(ctx, req.Device, req.Data)
 	case opNotes:
 		resp.Data, err = s.Notes(ctx)
 	case opTakeNotes:

@@ -47,7 +47,11 @@ func foundAs(ctx context.Context, method did.Method, cfg InitConfig, p *Phrase, 
 		return nil, err
 	}
 	defer first.wipe()
-	if genesis.NextKeys, err = nextKeys(updates, 1); err != nil {
+	next, err := nextKeys(updates, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := commitNext(&genesis, deviceID(signingPublic(c.signing)), next); err != nil {
 		return nil, err
 	}
 	doc, err := method.Create(ctx, genesis, seedSigner{first})

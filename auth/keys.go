@@ -19,6 +19,7 @@ type Device struct {
 	KeyID     string // exact id of the signing key in the DID document
 	Signing   []byte // Ed25519 public key
 	Agreement []byte // HPKE public key (MLKEM768-X25519)
+	Grant
 }
 
 // deviceID is the short name of the device with this signing key: 16 letters and digits,

@@ -60,9 +60,10 @@ func newStatement(id, name string, signing, agreement *secret) (*Statement, erro
 	return s, nil
 }
 
-// holds tells whether the statement is one of this identity and signed.
+// holds tells whether the statement is one of this identity and signed. A device that asks
+// to join does not know the subject yet: whose device its key is, the document tells.
 func (s *Statement) holds(id string) bool {
-	return s.Subject == SelfCertifying(id) && len(s.Signing) == ed25519.PublicKeySize &&
+	return (s.Subject == SelfCertifying(id) || s.Subject == "") && len(s.Signing) == ed25519.PublicKeySize &&
 		ed25519.Verify(s.Signing, s.message(), s.Signature)
 }
 
@@ -160,7 +161,9 @@ func (n *notes) seal(doc *did.Document, publishing *secret) error {
 	}
 	recipients := [][]byte{n.recovery}
 	for _, s := range n.statements {
-		recipients = append(recipients, s.Agreement)
+		if grantOf(doc, s.Signing).Scope == ScopeFull {
+			recipients = append(recipients, s.Agreement)
+		}
 	}
 	for _, r := range recipients {
 		sealed, err := sealHPKE(r, []byte(publishingInfo), publishing.bytes())

@@ -82,6 +82,9 @@ func Recover(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 	if next.NextKeys, err = nextKeys(updates, 0); err != nil {
 		return nil, err
 	}
+	if err := commitNext(&next, deviceID(signingPublic(c.signing)), next.NextKeys); err != nil {
+		return nil, err
+	}
 	if next.Recovery, err = phrase.recoverPublic(); err != nil {
 		return nil, err
 	}
@@ -133,7 +136,7 @@ func changeOf(doc *did.Document) (did.Change, error) {
 		if err != nil {
 			return c, fmt.Errorf("key %s: %w", k.ID, err)
 		}
-		c.Keys = append(c.Keys, deviceKey(public))
+		c.Keys = append(c.Keys, keysOf(public, grantOf(doc, public))...)
 	}
 	var top struct {
 		AlsoKnownAs []string `json:"alsoKnownAs"`

@@ -66,7 +66,8 @@ func Awaited(ctx context.Context, dir string, passphrase []byte) (*Phrase, error
 	if sum.DID != "" {
 		return nil, ErrConfirmed
 	}
-	return RecoveryPhrase(ctx, dir, passphrase)
+	p, err := RecoveryPhrase(ctx, dir, passphrase)
+	return p, enrols(err)
 }
 
 // Found is an identity as a commit, or another place that has its log, shows it.

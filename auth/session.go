@@ -85,6 +85,9 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 	}
 	defer c.wipe()
 	if k.did == "" {
+		if c.phrase == nil {
+			return nil, ErrEnrols
+		}
 		return nil, ErrAwaits
 	}
 	id := k.did
@@ -230,7 +233,7 @@ func (s *Session) Devices(ctx context.Context) ([]Device, error) {
 		if err != nil {
 			continue // no kind of key that our devices have
 		}
-		d := Device{ID: deviceID(public), KeyID: k.ID, Signing: public}
+		d := Device{ID: deviceID(public), KeyID: k.ID, Signing: public, Grant: grantOf(doc, public)}
 		if d.ID == s.device.ID {
 			d.Name, d.Agreement = s.device.Name, s.device.Agreement
 		}

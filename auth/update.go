@@ -26,16 +26,20 @@ const servicesMax = 64
 // ErrDevice: the log commits to no update key of this device. did.ErrNotSupported: the DID
 // cannot change.
 func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *did.Document, next *did.Change) error) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, false, edit)
+	return writeNext(ctx, dir, passphrase, false, edit, nil)
 }
 
 // Rotate is an Update that changes nothing but this device's update keys: all of them are
 // drawn anew, so that a copy of the keystore from before cannot change the document.
 func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil })
+	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil }, nil)
 }
 
-func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool, edit func(*did.Document, *did.Change) error) (doc *did.Document, err error) {
+// writeNext is Update; after lets the keystore follow the new document, and is called too
+// when edit says errUnchanged.
+func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
+	edit func(*did.Document, *did.Change) error, after func(*did.Document, *contents) error,
+) (doc *did.Document, err error) {
 	sum, err := Inspect(dir)
 	if err != nil {
 		return nil, err
@@ -69,7 +73,10 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool, e
 		if err != nil {
 			return false, err
 		}
-		if err := edit(now, &next); err != nil {
+		if err := edit(now, &next); errors.Is(err, errUnchanged) && after != nil {
+			doc = now
+			return true, after(doc, c)
+		} else if err != nil {
 			return false, err
 		}
 		seeds, err := c.extension.seeds(master)
@@ -86,14 +93,15 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool, e
 			return false, err
 		}
 		defer key.wipe()
-		keep, following := seed, number+1
+		keep := seed
+		number++
 		if fresh {
 			if keep, err = newSecret(seedSize); err != nil {
 				return false, err
 			}
 			defer keep.wipe()
 			rand.Read(keep.bytes())
-			following = 0
+			number = 0
 			// Both are kept until the new version is written: whatever becomes of it, its key
 			// is there.
 			if err := c.extension.setGuarded(master, keep, seed); err != nil {
@@ -103,16 +111,26 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool, e
 				return false, err
 			}
 		}
-		after, err := nextKeys(keep, following)
+		following, err := nextKeys(keep, number)
 		if err != nil {
 			return false, err
 		}
-		next.NextKeys = append(next.NextKeys, after...)
+		used, err := hashOf(signingPublic(key))
+		if err != nil {
+			return false, err
+		}
+		next.Forget = append(next.Forget, webvh.MarkDevice(k.device, used))
+		if err := commitNext(&next, k.device, following); err != nil {
+			return false, err
+		}
 		if doc, err = m.Update(ctx, now.ID, next, seedSigner{key}); err != nil {
 			return false, fmt.Errorf("updating %s: %w", now.ID, err)
 		}
 		c.version = doc.Version
-		return true, c.extension.setGuarded(master, keep)
+		if err := c.extension.setGuarded(master, keep); err != nil || after == nil {
+			return true, err
+		}
+		return true, after(doc, c)
 	})
 	if err != nil {
 		return nil, err

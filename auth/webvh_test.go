@@ -70,9 +70,9 @@ func TestWebVHSession(t *testing.T) {
 	if err != nil || !bytes.Equal(log, readLog(t, dir)) || !strings.HasPrefix(version, "1-Qm") {
 		t.Errorf("version %s, %v", version, err)
 	}
-	// The log commits to one key of the device and to the recovery key, and has the mark.
+	// The log commits to one key of the device and to the recovery key, and has the marks of both.
 	l, err := ReadLog(ctx, log)
-	if err != nil || len(l.Params().NextKeyHashes) != 3 || len(webvh.RecoveryHashes(l.Params().NextKeyHashes)) != 1 || !l.Params().Portable {
+	if err != nil || len(l.Params().NextKeyHashes) != 4 || len(webvh.RecoveryHashes(l.Params().NextKeyHashes)) != 1 || !l.Params().Portable {
 		t.Errorf("%+v, %v", l.Params(), err)
 	}
 	// Any verifier of did:webvh accepts it.

@@ -41,6 +41,8 @@ const (
 	opRecipients = "recipients"
 	opLog        = "log"
 	opTakeLog    = "take-log"
+	opDevices    = "devices"
+	opMayWrite   = "may-write"
 	opNotes      = "notes"
 	opTakeNotes  = "take-notes"
 	opHold       = "hold" // until the connection ends
@@ -73,6 +75,7 @@ func errorCodes() []codedError {
 		{"no-session", ErrNoSession},
 		{"device", ErrDevice},
 		{"deactivated", ErrDeactivated},
+		{"scope", ErrScope},
 		{"refused", ErrRefused},
 		{"rollback", ErrRollback},
 		{"unavailable", ErrUnavailable},

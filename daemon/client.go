@@ -90,6 +90,17 @@ func (c *Client) Sync(ctx context.Context, durability string) error {
 	return c.call(ctx, "POST", "/sync?durability="+url.QueryEscape(durability), &struct{}{})
 }
 
+// Rekey makes a commit whose keyring is for the devices that the DID document lists now;
+// with a new epoch, under a new key.
+func (c *Client) Rekey(ctx context.Context, newEpoch bool) (h fs.HeadInfo, err error) {
+	path := "/rekey"
+	if newEpoch {
+		path += "?epoch=new"
+	}
+	err = c.call(ctx, "POST", path, &h)
+	return h, err
+}
+
 // Pins lists what Egress keeps of the drive, or is to keep.
 func (c *Client) Pins(ctx context.Context) (p []Pin, err error) {
 	err = c.call(ctx, "GET", "/pins", &p)

@@ -25,7 +25,7 @@ var kinds = []struct {
 	err  error
 }{
 	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
-	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
+	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"invalid", fs.ErrInvalid},
 }
 
@@ -83,6 +83,10 @@ func (s *Service) control() (*control, error) {
 	})
 	mux.HandleFunc("POST /pins/unpin", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.unpin(r.FormValue("cid")))
+	})
+	mux.HandleFunc("POST /rekey", func(w http.ResponseWriter, r *http.Request) {
+		h, err := s.tree.Rekey(r.Context(), r.FormValue("epoch") == "new")
+		reply(w, h, err)
 	})
 	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /metrics", s.metrics)

@@ -109,6 +109,8 @@ func (h Home) lockFile() string      { return filepath.Join(h.State, "lock") }
 func (h Home) egressFile() string    { return filepath.Join(h.State, "egress.json") }
 func (h Home) pinsFile() string      { return filepath.Join(h.State, "pins.json") }
 
+func (h Home) stateFile(name string) string { return filepath.Join(h.State, name) }
+
 // AgentSocket is where the session agent of this home listens.
 func (h Home) AgentSocket() string { return h.agentSocket() }
 

@@ -357,11 +357,14 @@ func (c *committer) commit() (err error) {
 // link makes a written view a commit: it seals and links the head, and remembers it.
 func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaultTop) error {
 	t := c.t
+	if err := c.overtaken(ctx); err != nil {
+		return err
+	}
 	head := &crypt.Head{
 		DID: t.cfg.Identity.DID(), Vault: t.vault.id, Epoch: t.vault.epoch, Sequence: top.sequence,
 		Root: top.pointer, Keyring: t.vault.keyringCID, Device: t.cfg.Identity.Device(),
 		Time:     t.cfg.Now().UnixNano(),
-		Journals: []crypt.JournalPosition{{Device: t.cfg.Identity.Device(), Journal: t.journal.ID(), Position: j.position}},
+		Journals: append([]crypt.JournalPosition{{Device: t.cfg.Identity.Device(), Journal: t.journal.ID(), Position: j.position}}, t.carried...),
 	}
 	if !t.top.head.IsZero() {
 		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
@@ -379,6 +382,9 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, head *crypt.Head, w *commitWriter, unlinked []CID) (commitInfo, error) {
 	var info commitInfo
 	log, version, err := cfg.Identity.Log(ctx)
+	if err == nil {
+		err = mayWrite(ctx, cfg.Identity, head.Device, time.Unix(0, head.Time))
+	}
 	if err != nil {
 		return info, fmt.Errorf("the DID document of the commit: %w", err)
 	}
@@ -412,7 +418,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
 	err = state.update(func(s *localState) {
 		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
-			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring}
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals)}
 	})
 	return info, err
 }

@@ -124,6 +124,7 @@ type Evidence struct {
 	head    *crypt.Head
 	headCID CID
 	key     crypt.Key
+	keyring []byte
 }
 
 // Examine opens the head of a commit with keys that are not of a session, such as those of
@@ -149,7 +150,7 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	if err != nil {
 		return nil, err
 	}
-	ev := &Evidence{Name: name, Epoch: k.Epoch, headCID: headCID, key: key}
+	ev := &Evidence{Name: name, Epoch: k.Epoch, headCID: headCID, key: key, keyring: ring}
 	h, err := crypt.OpenHead(ctx, sealed, key, func(_ context.Context, _ string, msg, sig []byte) error {
 		ev.Message, ev.Signature = bytes.Clone(msg), bytes.Clone(sig)
 		return nil

@@ -36,8 +36,11 @@ type frozenInode struct {
 // freeze moves all changes out of the way and returns them. nil if there are none. It is
 // called with the lock held.
 func (t *Tree) freeze() *job {
-	if t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 {
+	if t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 && t.rekeyed == nil {
 		return nil
+	}
+	if t.rekeyed != nil {
+		t.vault = t.rekeyed
 	}
 	t.endStreams()
 	j := &job{position: t.journal.Last(), top: t.top, dirty: t.dirty, ops: t.pendingOps, bytes: t.pendingBytes, journal: t.journalBytes, oldest: t.oldest}
@@ -206,6 +209,9 @@ func (t *Tree) install(j *job, top vaultTop) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.top = top
+	if t.rekeyed == t.vault {
+		t.rekeyed = nil
+	}
 	t.installDir(j.root)
 	for ino, f := range j.links {
 		if f != nil {

@@ -81,6 +81,11 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 	if cfg.ReadOnly && t.readOnly == nil {
 		t.readOnly = errors.New("mounted read-only")
 	}
+	if t.readOnly == nil {
+		if t.readOnly = t.checkWriter(ctx, l); t.readOnly != nil {
+			t.alert(t.readOnly.Error())
+		}
+	}
 	t.commits = newCommitter(t)
 	if t.readOnly == nil {
 		if err := t.openJournal(ctx, l); err != nil {
@@ -88,8 +93,9 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 		}
 		err := state.update(func(s *localState) {
 			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
-				Commit: l.commit.String(), Keyring: l.keys.keyring}
+				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals)}
 			s.Reserved = max(s.Reserved, l.head.Sequence)
+			s.Relieved = false
 		})
 		if err != nil {
 			t.journal.Abandon()
@@ -120,10 +126,28 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	var best *loadedHead
 	var firstErr error
 	for _, n := range slices.Backward(names) {
+		if best != nil && n.Device == accepted.Device { // older, and no turn of another device
+			continue
+		}
 		l, err := loadHead(ctx, cfg, n)
 		if err == nil {
-			best = l
-			break
+			switch turnsOf(l.head.Journals).against(accepted.Turns) {
+			case turnsOlder:
+				err = fmt.Errorf("commit %d of %s does not follow commit %d, with which this device has seen another one take over: %w", n.Sequence, n.Device, accepted.Sequence, ErrFork)
+			case turnsNewer:
+				if n.Sequence <= accepted.Sequence {
+					t.readOnly = fmt.Errorf("%w: %s took over with commit %d, this device has commit %d", ErrFork, n.Device, n.Sequence, accepted.Sequence)
+				}
+			}
+		}
+		if err == nil {
+			if best == nil {
+				best = l
+			}
+			continue
+		}
+		if best != nil {
+			continue
 		}
 		if errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
 			return nil, err
@@ -134,6 +158,9 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		if firstErr == nil {
 			firstErr = err
 		}
+	}
+	if t.readOnly != nil {
+		t.alert(t.readOnly.Error())
 	}
 	if accepted.Sequence > 0 && (best == nil || best.head.Sequence < accepted.Sequence) {
 		if l := t.relink(ctx, accepted); l != nil {
@@ -196,6 +223,7 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 	i := l.info()
 	top.commitInfo = commitInfo{sequence: i.Sequence, device: i.Device, head: l.cid, commit: l.commit, time: i.Time, pointer: l.head.Root}
 	t.top, t.vault = *top, l.keys
+	t.carried = carriedOn(l.head.Journals, t.cfg.Identity.Device())
 	t.root = inodeOf(top.root)
 	t.root.refs, t.root.since = 1, top.sequence
 	t.inodes[RootIno] = t.root
@@ -205,8 +233,18 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 
 // openJournal opens the journal and replays what the head does not contain.
 func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
-	key := t.vault.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
+	keys, err := t.journalKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("the key of the journal: %w", err)
+	}
+	if keys == nil {
+		if err := t.setAside(); err != nil {
+			return err
+		}
+		keys = t.vault
+	}
 	open := func() (*journal.Journal, error) {
+		key := keys.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
 		stage, err := openStage(t.cfg.JournalDir)
 		if err != nil {
 			return nil, err
@@ -233,16 +271,27 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	if s := t.state.get(); s.Journal == id && s.Base == l.cid.String() {
 		found = true
 	}
+	if t.state.get().Relieved && j.Last() > after {
+		found = false
+	}
 	if !found && j.Last() > 0 {
 		// These changes were made on top of another line of commits. They are kept
 		// for rescue, and not mixed with this one.
 		j.Abandon()
 		t.stage.close()
-		aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
-		if err := os.Rename(t.cfg.JournalDir, aside); err != nil {
-			return fmt.Errorf("setting a foreign journal aside: %w", err)
+		if err := t.setAside(); err != nil {
+			return err
 		}
-		t.alert("changes that belong to another state of this vault were set aside in " + aside)
+		keys = t.vault
+		if j, err = open(); err != nil {
+			return err
+		}
+	}
+	if keys.epoch != t.vault.epoch && j.Last() <= after {
+		if err := t.renewJournal(j); err != nil {
+			return err
+		}
+		keys, after, found = t.vault, 0, false
 		if j, err = open(); err != nil {
 			return err
 		}
@@ -263,6 +312,18 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		return err
 	}
 	return nil
+}
+
+// setAside keeps a journal that does not go with this state of the vault for rescue.
+func (t *Tree) setAside() error {
+	aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
+	err := os.Rename(t.cfg.JournalDir, aside)
+	if err == nil {
+		t.alert("changes that belong to another state of this vault were set aside in " + aside)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("setting a foreign journal aside: %w", err)
+	}
+	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
 }
 
 func idOf(j *journal.Journal) []byte {

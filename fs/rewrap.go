@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -42,6 +43,11 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	epoch, key := old.Epoch, ev.key
 	if from.NewEpoch {
 		epoch, key = epoch+1, crypt.NewKey()
+		if _, err := os.Stat(cfg.JournalDir); err == nil {
+			if err := keepJournalKey(state, ev.keyring); err != nil {
+				return HeadInfo{}, err
+			}
+		}
 	}
 	keys, err := wrap(ctx, cfg.Identity, old.Vault, epoch, key, recipients)
 	if err != nil {
@@ -66,6 +72,12 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		DID: cfg.Identity.DID(), Vault: old.Vault, Epoch: epoch, Sequence: w.seq, Root: old.Root,
 		Keyring: keys.keyringCID, Device: cfg.Identity.Device(), Time: cfg.Now().UnixNano(), Journals: old.Journals,
 		Parents: []crypt.Parent{{Device: old.Device, Sequence: old.Sequence, Head: ev.headCID}},
+	}
+	if old.Device != head.Device {
+		head.Journals = takeTurn(head.Journals, head.Device, head.Sequence)
+		if err := state.update(func(s *localState) { s.Relieved = true }); err != nil {
+			return HeadInfo{}, err
+		}
 	}
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)
 	if err != nil {

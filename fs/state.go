@@ -21,6 +21,12 @@ type localState struct {
 	// it was begun, until a head of this device speaks of it.
 	Journal string `json:"journal,omitempty"`
 	Base    string `json:"base,omitempty"`
+	// JournalKeyring has the key of that journal, if it is not the vault's: it was begun in
+	// an earlier epoch.
+	JournalKeyring []byte `json:"journal_keyring,omitempty"`
+	// Relieved: another device has written since that journal's last change, and this one has
+	// taken over again. What the journal has and no head contains is not to be mixed in.
+	Relieved bool `json:"relieved,omitempty"`
 }
 
 type acceptedHead struct {
@@ -29,6 +35,8 @@ type acceptedHead struct {
 	Head     string `json:"head"`
 	Commit   string `json:"commit"`
 	Keyring  []byte `json:"keyring,omitempty"` // so that the journal opens without the store
+	// Turns are the commits with which devices took over, the last one of each.
+	Turns turns `json:"turns,omitempty"`
 }
 
 const reserveSequences = 64

@@ -67,6 +67,10 @@ type Tree struct {
 	space   *space
 	commits *committer // nil on a read-only tree
 
+	carried []crypt.JournalPosition // of heads: journals of other devices, and turns
+
+	rekeying sync.Mutex // one change of keys at a time; before mu
+
 	mu        sync.Mutex // guards all below, and every inode
 	inodes    map[Ino]*inode
 	root      *inode
@@ -93,7 +97,8 @@ type Tree struct {
 	dirtyDone    chan struct{} // closed and made anew when dirty falls
 	streams      []*stream     // open, the oldest first
 	replayed     map[stageID]*source
-	readOnly     error // why, or nil
+	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
+	readOnly     error      // why, or nil
 	alerts       []string
 	closed       bool
 }

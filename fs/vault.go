@@ -118,6 +118,9 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	case h.Vault.String() != name.Vault || h.Device != name.Device || name.Sequence != 0 && h.Sequence != name.Sequence:
 		err = fmt.Errorf("the head is %s's number %d", h.Device, h.Sequence)
 	}
+	if err == nil {
+		err = mayWrite(ctx, cfg.Identity, h.Device, time.Unix(0, h.Time))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("commit %s at %s: %w: %w", commit, name.Path(), ErrIntegrity, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // MaxDocument bounds a document, in bytes.
@@ -48,6 +49,7 @@ type VerificationMethod struct {
 	Kind       string  // "type" in the document
 	Type       KeyType // what Public is; TypeUnknown when this package cannot read it
 	Public     []byte
+	Expires    time.Time // as the document says; zero for never
 }
 
 // Service is a service of a document.
@@ -172,6 +174,15 @@ func (d *Document) addKey(raw json.RawMessage) (string, error) {
 	}
 	if k.Type, k.Public, err = publicKey(k.Kind, o); err != nil {
 		return "", fmt.Errorf("verification method %.200q: %w", k.ID, err)
+	}
+	var expires string
+	if err := o.get("expires", &expires); err != nil {
+		return "", fmt.Errorf("verification method %.200q: %w", k.ID, err)
+	}
+	if expires != "" {
+		if k.Expires, err = time.Parse(time.RFC3339, expires); err != nil || k.Expires.IsZero() {
+			return "", fmt.Errorf("verification method %.200q: expires %.80q is no time: %w", k.ID, expires, ErrInvalid)
+		}
 	}
 	d.Keys = append(d.Keys, k)
 	return k.ID, nil

@@ -1,6 +1,9 @@
 package did
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Method is one DID method. Implementations may be used from several goroutines. What a
 // method cannot do returns ErrNotSupported.
@@ -40,6 +43,9 @@ type Change struct {
 	NextKeys [][]byte
 	Recovery []byte
 	Forget   []string
+	// NextHashes are committed to as they are: the hashes of keys that others hold, and
+	// marks.
+	NextHashes []string
 	// Location is the place of a DID that lives on the web, as it stands in the DID:
 	// "example.com:alice". In an update another one moves the DID; empty keeps it.
 	Location string
@@ -53,6 +59,7 @@ type Key struct {
 	Type          KeyType
 	Public        []byte
 	Relationships []Relationship
+	Expires       time.Time // from when on the key is of no use; zero for never
 }
 
 // Fixed is embedded by methods whose documents never change.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/jcs"
@@ -29,7 +30,11 @@ func Document(id string, c did.Change) ([]byte, error) {
 			fragment = multi
 		}
 		kid := id + "#" + fragment
-		keys = append(keys, map[string]any{"id": kid, "type": "Multikey", "controller": id, "publicKeyMultibase": multi})
+		method := map[string]any{"id": kid, "type": "Multikey", "controller": id, "publicKeyMultibase": multi}
+		if !k.Expires.IsZero() {
+			method["expires"] = k.Expires.UTC().Format(time.RFC3339)
+		}
+		keys = append(keys, method)
 		for _, r := range k.Relationships {
 			uses[string(r)] = append(uses[string(r)], kid)
 		}
@@ -74,7 +79,7 @@ func minimal(id string, names []string) ([]byte, error) {
 // commit returns nextKeyHashes: those that stay, those of the next keys, and the recovery
 // key with its mark. Sorted, so that the order does not tell which is which.
 func commit(stay []string, c did.Change) ([]string, error) {
-	hashes := slices.Clone(stay)
+	hashes := append(slices.Clone(stay), c.NextHashes...)
 	for _, k := range c.NextKeys {
 		multi, err := did.Multikey(did.Ed25519, k)
 		if err != nil {

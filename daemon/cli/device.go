@@ -1,0 +1,394 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/daemon"
+)
+
+// deviceCommand lets devices join the identity, and leave it.
+type deviceCommand struct {
+	pass       passSource
+	what, arg  string
+	name       string
+	requestOut string
+	answer     string
+	answerOut  string
+	code       string
+	readOnly   bool
+	until      string
+	configFile string
+	ipfs       string
+	all, json  bool
+
+	end time.Time
+}
+
+func (c *deviceCommand) flags(f *flag.FlagSet) {
+	c.pass.flags(f)
+	f.StringVar(&c.name, "name", "", "add: a `NAME` for people, in place of the host's")
+	f.StringVar(&c.requestOut, "request-out", "", "add: write the request to `FILE`, not to standard output")
+	f.StringVar(&c.answer, "answer", "", "add: take the answer in `FILE` (- is standard input)")
+	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, not to standard output")
+	f.StringVar(&c.code, "code", "", "approve, add --answer: the `CODE` that the other device shows; asked for on a terminal")
+	f.BoolVar(&c.readOnly, "read-only", false, "approve: the device may read, and not write")
+	f.StringVar(&c.until, "until", "", "approve: the device may write until `TIME` (2026-01-31, or as 2026-01-31T12:00:00Z) and changes no devices")
+	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
+	f.StringVar(&c.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL`")
+	f.BoolVar(&c.all, "all", false, "list: revoked devices too")
+	f.BoolVar(&c.json, "json", false, "print JSON")
+}
+
+func (c *deviceCommand) parse(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%w: want add, approve FILE, list, revoke DEVICE, rekey or take-over", errUsage)
+	}
+	c.what = args[0]
+	switch {
+	case len(args) == 1 && (c.what == "add" || c.what == "list" || c.what == "rekey" || c.what == "take-over" || c.what == "approve"):
+		c.arg = "-"
+	case len(args) == 2 && (c.what == "approve" || c.what == "revoke"):
+		c.arg = args[1]
+	default:
+		return fmt.Errorf("%w: want add, approve FILE, list, revoke DEVICE, rekey or take-over", errUsage)
+	}
+	if c.until == "" {
+		return nil
+	}
+	if c.readOnly {
+		return fmt.Errorf("%w: --read-only and --until exclude each other", errUsage)
+	}
+	var err error
+	if c.end, err = time.Parse(time.RFC3339, c.until); err != nil {
+		if c.end, err = time.ParseInLocation(time.DateOnly, c.until, time.Local); err != nil {
+			return fmt.Errorf("%w: --until wants a day such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z", errUsage)
+		}
+		c.end = c.end.AddDate(0, 0, 1) // the day is over
+	}
+	if c.end = c.end.UTC().Truncate(time.Second); !c.end.After(time.Now()) {
+		return fmt.Errorf("%w: --until %s is over", errUsage, c.until)
+	}
+	return nil
+}
+
+func (c *deviceCommand) run(ctx context.Context, e *env) error {
+	drive := driveFlags{configFile: c.configFile, ipfs: c.ipfs}
+	cfg, err := drive.config(e)
+	if err != nil {
+		return err
+	}
+	d := daemon.Devices{Home: e.home, Config: cfg, Log: e.quiet()}
+	switch c.what {
+	case "list":
+		return c.list(ctx, e, d)
+	case "add":
+		return c.add(ctx, e, d)
+	}
+	if s, err := auth.Inspect(e.home.Keystore); err != nil {
+		return err
+	} else if s.DID == "" {
+		return auth.ErrEnrols
+	}
+	if c.what == "take-over" && !c.pass.given() { // the session has all that it takes
+		if _, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
+			return c.takeOver(ctx, e, d)
+		}
+	}
+	var request *auth.Request
+	if c.what == "approve" { // before anybody is asked for anything
+		if request, err = c.request(e); err != nil {
+			return err
+		}
+	}
+	if d.Passphrase, err = c.pass.get(e, "Passphrase", false); err != nil {
+		return err
+	}
+	defer clear(d.Passphrase)
+	switch c.what {
+	case "approve":
+		return c.approve(ctx, e, d, request)
+	case "revoke":
+		return c.revoke(ctx, e, d)
+	case "rekey":
+		head, err := d.Rekey(ctx)
+		if err == nil {
+			err = c.print(e, map[string]any{"sequence": head.Sequence}, fmt.Sprintf("The vault has a new key from commit %d on.", head.Sequence))
+		}
+		return err
+	}
+	return c.takeOver(ctx, e, d)
+}
+
+// print prints JSON, or a sentence.
+func (c *deviceCommand) print(e *env, v any, text string) error {
+	if c.json {
+		return json.NewEncoder(e.out).Encode(v)
+	}
+	_, err := fmt.Fprintln(e.out, text)
+	return err
+}
+
+// add makes this machine's keys and asks for approval, or takes the answer.
+func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error {
+	if s, err := auth.Inspect(e.home.Keystore); err == nil && s.DID != "" {
+		return fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
+	} else if err != nil && !errors.Is(err, auth.ErrNoIdentity) {
+		return err
+	} else if err != nil && c.answer != "" {
+		return err
+	}
+	var err error
+	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", !auth.Waits(e.home.Keystore)); err != nil {
+		return err
+	}
+	defer clear(d.Passphrase)
+	if c.answer != "" {
+		return c.join(ctx, e, d)
+	}
+	name := c.name
+	if name == "" {
+		name = deviceName()
+	}
+	r, err := auth.Enrol(ctx, auth.InitConfig{Dir: e.home.Keystore, Passphrase: d.Passphrase, DeviceName: name})
+	if err != nil {
+		return err
+	}
+	if c.requestOut != "" {
+		if err := os.WriteFile(c.requestOut, r.Encode(), 0o600); err != nil {
+			return fmt.Errorf("%w: --request-out: %w", errUsage, err)
+		}
+	}
+	if c.json {
+		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "request": string(r.Encode()), "code": r.Code(), "scan": r.Scan()})
+	}
+	if c.requestOut == "" {
+		fmt.Fprintf(e.out, "%s", r.Encode())
+	}
+	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if err := drawQR(e.err, r.Scan()); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(e.err, "\nCode of this device: %s\n\n", r.Code())
+	fmt.Fprintln(e.err, "Carry the request to a device of yours and say `ipfscloud device approve FILE` there;")
+	fmt.Fprintln(e.err, "it asks for the code above. Bring its answer back: `ipfscloud device add --answer FILE`.")
+	if !e.terminal() {
+		return nil
+	}
+	fmt.Fprint(e.err, "Or paste the answer here (Ctrl-D to do it later):\n")
+	c.answer = "-"
+	if err := c.join(ctx, e, d); errors.Is(err, io.EOF) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// readMessage reads a message of a device: a file, or what is pasted up to its last line.
+func (e *env) readMessage(from string) ([]byte, error) {
+	if from != "-" {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUsage, err)
+		}
+		return b, nil
+	}
+	var b []byte
+	for buf := make([]byte, 1); ; { // byte by byte: what follows is for the next question
+		n, err := e.in.Read(buf)
+		b = append(b, buf[:n]...)
+		line := b[strings.LastIndexByte(strings.TrimRight(string(b), "\n"), '\n')+1:]
+		switch {
+		case errors.Is(err, io.EOF) && len(strings.TrimSpace(string(b))) == 0:
+			return nil, io.EOF
+		case err != nil && !errors.Is(err, io.EOF):
+			return nil, err
+		case err != nil, n > 0 && buf[0] == '\n' && strings.HasPrefix(string(line), "-----END "):
+			return b, nil
+		case len(b) > maxDIDFile:
+			return nil, fmt.Errorf("%w: that is no message of a device", errUsage)
+		}
+	}
+}
+
+// askCode is the code of the other device, which is given or asked for.
+func (c *deviceCommand) askCode(e *env, prompt string) (string, error) {
+	if c.code != "" {
+		return c.code, nil
+	}
+	if !e.terminal() {
+		return "", fmt.Errorf("%w: --code is needed: what the other device shows", errUsage)
+	}
+	return e.ask(prompt)
+}
+
+func (c *deviceCommand) join(ctx context.Context, e *env, d daemon.Devices) error {
+	answer, err := e.readMessage(c.answer)
+	if err != nil {
+		return err
+	}
+	code, err := c.askCode(e, "Code that the other device shows with the answer: ")
+	if err != nil {
+		return err
+	}
+	if err := auth.CheckAnswer(answer, code); err != nil {
+		return err
+	}
+	j, err := d.Join(ctx, answer)
+	if err != nil {
+		return err
+	}
+	if !c.json {
+		fmt.Fprintf(e.err, "This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
+		if len(j.Egress) > 0 {
+			fmt.Fprintln(e.err, "Its Egress is used:", strings.Join(j.Egress, ", "))
+		} else if j.IPFS != "" {
+			fmt.Fprintln(e.err, "The other device uses the IPFS node at", j.IPFS)
+		}
+		fmt.Fprintln(e.err, "Log in with `ipfscloud login`, and mount. The drive is read-only here until `ipfscloud device take-over`.")
+	}
+	return c.print(e, map[string]any{"did": j.DID, "device": j.Device, "version": j.Version, "vault": j.Vault, "sequence": j.Sequence}, j.DID)
+}
+
+func (c *deviceCommand) request(e *env) (*auth.Request, error) {
+	if c.arg == "-" && e.terminal() {
+		fmt.Fprintln(e.err, "Paste the request of the new device:")
+	}
+	b, err := e.readMessage(c.arg)
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: no request was given", errUsage)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := auth.ParseRequest(b)
+	if err != nil {
+		return nil, err
+	}
+	if e.terminal() {
+		fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+	}
+	code, err := c.askCode(e, "Code that it shows (or what its QR code says): ")
+	if err != nil {
+		return nil, err
+	}
+	return r, r.CheckCode(code)
+}
+
+func (c *deviceCommand) grant() auth.Grant {
+	switch {
+	case c.readOnly:
+		return auth.Grant{Scope: auth.ScopeRead}
+	case !c.end.IsZero():
+		return auth.Grant{Scope: auth.ScopeWrite, Until: c.end}
+	}
+	return auth.Grant{Scope: auth.ScopeFull}
+}
+
+func (c *deviceCommand) scope() string {
+	switch g := c.grant(); g.Scope {
+	case auth.ScopeRead:
+		return "to read"
+	case auth.ScopeWrite:
+		return "to write until " + g.Until.Local().Format(time.DateTime)
+	}
+	return "with all rights: it can change the identity and its devices"
+}
+
+func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r *auth.Request) error {
+	a, err := d.Approve(ctx, r, c.grant())
+	if err != nil {
+		return err
+	}
+	if c.answerOut != "" {
+		if err := os.WriteFile(c.answerOut, a.Answer, 0o600); err != nil {
+			return fmt.Errorf("%w: --answer-out: %w", errUsage, err)
+		}
+	}
+	if c.json {
+		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "version": a.Version, "sequence": a.Commit.Sequence,
+			"answer": string(a.Answer), "code": a.Code})
+	}
+	if c.answerOut == "" {
+		fmt.Fprintf(e.out, "%s", a.Answer)
+	}
+	fmt.Fprintf(e.err, "Approved with version %s and commit %d.\nCode of the answer: %s\n", a.Version, a.Commit.Sequence, a.Code)
+	fmt.Fprintln(e.err, "The new device takes the answer with `ipfscloud device add --answer FILE`, and asks for this code.")
+	return nil
+}
+
+func (c *deviceCommand) revoke(ctx context.Context, e *env, d daemon.Devices) error {
+	version, head, err := d.Revoke(ctx, c.arg)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("Revoked with version %s.", version)
+	if head.Sequence > 0 {
+		text += fmt.Sprintf(" From commit %d on the vault has a key that the device does not have.", head.Sequence)
+	}
+	text += "\nWhat it could read before, it may have kept."
+	return c.print(e, map[string]any{"device": c.arg, "version": version, "sequence": head.Sequence}, text)
+}
+
+func (c *deviceCommand) takeOver(ctx context.Context, e *env, d daemon.Devices) error {
+	head, err := d.TakeOver(ctx)
+	if err != nil {
+		return err
+	}
+	return c.print(e, map[string]any{"device": head.Device, "sequence": head.Sequence},
+		fmt.Sprintf("This device writes the drive from commit %d on. Others mount it read-only.", head.Sequence))
+}
+
+func (c *deviceCommand) list(ctx context.Context, e *env, d daemon.Devices) error {
+	list, err := d.List(ctx, c.all)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return json.NewEncoder(e.out).Encode(list)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DEVICE\tNAME\tSCOPE\tSINCE\tADDED BY\t")
+	for _, l := range list {
+		scope := string(l.Scope)
+		if l.Until != nil {
+			scope += " until " + l.Until.Local().Format(time.DateTime)
+		}
+		var notes []string
+		if l.This {
+			notes = append(notes, "this device")
+		}
+		if l.Writes {
+			notes = append(notes, "writes the drive")
+		}
+		if l.RevokedAt != nil {
+			notes = append(notes, "revoked "+l.RevokedAt.Local().Format(time.DateTime))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Device, printable(l.Name), scope, l.AddedAt.Local().Format(time.DateTime), l.By, strings.Join(notes, ", "))
+	}
+	return w.Flush()
+}
+
+// printable leaves out of a name, which another device has chosen, what would move the
+// cursor.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, name)
+}

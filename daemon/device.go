@@ -1,0 +1,264 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// Devices is what the commands on devices work on.
+type Devices struct {
+	Home       Home
+	Config     Config
+	Passphrase []byte
+	Log        *slog.Logger
+}
+
+// handedOver is what an answer says of the vault, besides what the identity needs.
+type handedOver struct {
+	Head *fs.Handover `json:"head"`
+	// IPFS and Egress are those of the device that has approved, where another machine can
+	// use them too.
+	IPFS   string        `json:"ipfs,omitempty"`
+	Egress *egressAnswer `json:"egress,omitempty"`
+}
+
+// egressAnswer has the texts of the files too, which the other machine does not have.
+type egressAnswer struct {
+	URLs []string `json:"urls"`
+	CA   []byte   `json:"ca,omitempty"`
+	Auth []byte   `json:"auth,omitempty"`
+}
+
+// Approval is what an approval came to.
+type Approval struct {
+	Answer  []byte // text for the new device; it alone can read it
+	Code    string // of the answer
+	Version string // of the DID document
+	Commit  fs.HeadInfo
+}
+
+// Approve lets a device in: into the DID document, among those that can open the vault, and
+// hands over where both stand. The caller has compared the code of the request. Done again,
+// it answers again.
+func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant) (*Approval, error) {
+	vault, err := readVault(d.Home.vaultFile())
+	if err != nil {
+		return nil, err
+	}
+	if vault == "" {
+		return nil, ErrNoVault
+	}
+	if err := RefreshLog(ctx, d.Home, d.Config, d.Log); err != nil {
+		return nil, err
+	}
+	done, err := auth.Approve(ctx, d.Home.Keystore, d.Passphrase, r, g)
+	if err != nil {
+		return nil, err
+	}
+	out := &Approval{Version: done.Document.Version.ID}
+	out.Commit, err = vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, notes: done.Notes, log: d.Log}.run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the device is in the DID document, and cannot open the drive yet; approve it again: %w", err)
+	}
+	over := handedOver{}
+	if over.Head, err = fs.HandOut(d.Home.State, vault); err != nil {
+		return nil, err
+	}
+	if over.IPFS, over.Egress, err = d.places(); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(over)
+	if err != nil {
+		return nil, err
+	}
+	out.Answer, err = r.Seal(auth.Answer{DID: done.Document.ID, Version: out.Version, Log: done.Log, Notes: done.Notes, Vault: b})
+	if err != nil {
+		return nil, err
+	}
+	out.Code, err = auth.AnswerCode(out.Answer)
+	return out, err
+}
+
+// places are the node and the Egress that another machine can use too.
+func (d Devices) places() (node string, e *egressAnswer, err error) {
+	if u := d.Config.IPFS; u != "" && u[0] != '/' {
+		node = u
+	}
+	used, err := d.Config.egressInUse(d.Home)
+	if err != nil || used.none() || used.Local {
+		return node, nil, err
+	}
+	e = &egressAnswer{URLs: used.URLs}
+	for _, f := range []struct {
+		path string
+		to   *[]byte
+	}{{used.CAFile, &e.CA}, {used.AuthFile, &e.Auth}} {
+		if f.path == "" {
+			continue
+		}
+		if *f.to, err = os.ReadFile(f.path); err != nil {
+			return "", nil, fmt.Errorf("%w: the Egress to hand over: %w", ErrConfig, err)
+		}
+	}
+	return node, e, nil
+}
+
+// Joined is what this device has become.
+type Joined struct {
+	DID, Device, Version string
+	Vault                string
+	Sequence             uint64
+	Egress               []string // URLs, if they are in use from now on
+	IPFS                 string   // node of the device that has approved; a hint
+}
+
+// Join takes the answer of the device that has approved. The caller has compared its code.
+func (d Devices) Join(ctx context.Context, answer []byte) (*Joined, error) {
+	if err := d.Home.Make(); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(d.Home.lockFile())
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	id, a, err := auth.Join(ctx, auth.InitConfig{Dir: d.Home.Keystore, Passphrase: d.Passphrase}, answer)
+	if err != nil {
+		return nil, err
+	}
+	var over struct {
+		handedOver
+		Head json.RawMessage `json:"head"`
+	}
+	if err := json.Unmarshal(a.Vault, &over); err != nil {
+		return nil, fmt.Errorf("the answer's vault: %v: %w", err, fs.ErrInvalid)
+	}
+	head, err := fs.Receive(d.Home.State, over.Head)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeFile(d.Home.vaultFile(), head.Vault+"\n"); err != nil {
+		return nil, fmt.Errorf("remembering the vault: %w", err)
+	}
+	out := &Joined{DID: id.DID, Device: id.Device.ID, Version: a.Version, Vault: head.Vault, Sequence: head.Sequence, IPFS: over.IPFS}
+	out.Egress, err = d.useEgress(over.Egress)
+	return out, err
+}
+
+// useEgress uses the Egress of the other device, unless this one has its own.
+func (d Devices) useEgress(e *egressAnswer) ([]string, error) {
+	used, err := d.Config.egressInUse(d.Home)
+	if err != nil || e == nil || len(e.URLs) == 0 || !used.none() {
+		return nil, err
+	}
+	u := EgressUse{URLs: e.URLs}
+	for _, f := range []struct {
+		text []byte
+		name string
+		to   *string
+	}{{e.CA, "egress-ca.pem", &u.CAFile}, {e.Auth, "egress-auth", &u.AuthFile}} {
+		if len(f.text) == 0 {
+			continue
+		}
+		*f.to = d.Home.stateFile(f.name)
+		if err := writeFile(*f.to, string(f.text)); err != nil {
+			return nil, err
+		}
+	}
+	return e.URLs, UseEgress(d.Home, u)
+}
+
+// Revoke takes a device out of the DID document, and gives the vault a new key that it does
+// not have. A device that is out already gets the new key only.
+func (d Devices) Revoke(ctx context.Context, device string) (version string, head fs.HeadInfo, err error) {
+	if err := RefreshLog(ctx, d.Home, d.Config, d.Log); err != nil {
+		return "", head, err
+	}
+	doc, err := auth.Revoke(ctx, d.Home.Keystore, d.Passphrase, device)
+	if err != nil {
+		return "", head, err
+	}
+	head, err = vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, log: d.Log}.run(ctx)
+	if errors.Is(err, ErrNoVault) {
+		err = nil
+	}
+	if err != nil {
+		err = fmt.Errorf("the device is out of the DID document, and the vault has no new key yet; say `ipfscloud device rekey`: %w", err)
+	}
+	return doc.Version.ID, head, err
+}
+
+// Rekey gives the vault a new key for the devices that are in the DID document.
+func (d Devices) Rekey(ctx context.Context) (fs.HeadInfo, error) {
+	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, log: d.Log}.run(ctx)
+}
+
+// TakeOver makes this device the one that writes the drive.
+func (d Devices) TakeOver(ctx context.Context) (fs.HeadInfo, error) {
+	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, takeOver: true, log: d.Log}.run(ctx)
+}
+
+// ListedDevice is a device of the DID document, for people.
+type ListedDevice struct {
+	Device string     `json:"device"`
+	Name   string     `json:"name,omitempty"` // known while a session is open
+	Scope  auth.Scope `json:"scope"`
+	Until  *time.Time `json:"until,omitempty"`
+	This   bool       `json:"this,omitempty"`
+	Writes bool       `json:"writes,omitempty"` // it made the newest commit that this device has accepted
+	// Added is the version of the document that listed it first, and By the device that
+	// signed that.
+	Added   string    `json:"added"`
+	AddedAt time.Time `json:"added_at"`
+	By      string    `json:"added_by,omitempty"`
+	// Revoked is the version that took it out.
+	Revoked   string     `json:"revoked,omitempty"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+}
+
+// List tells which devices the DID document lists and, with all, which it has listed. Names
+// are known to an open session alone.
+func (d Devices) List(ctx context.Context, all bool) ([]ListedDevice, error) {
+	history, err := auth.DeviceHistory(ctx, d.Home.Keystore)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	if c, err := auth.Dial(ctx, d.Home.AgentSocket()); err == nil {
+		if list, err := c.Devices(ctx); err == nil {
+			for _, x := range list {
+				names[x.ID] = x.Name
+			}
+		}
+	}
+	writer := ""
+	if vault, err := readVault(d.Home.vaultFile()); err == nil && vault != "" {
+		if n, _, err := fs.LastAccepted(d.Home.State, vault); err == nil {
+			writer = n.Device
+		}
+	}
+	var out []ListedDevice
+	for _, h := range history {
+		if h.Removed.Version != "" && !all {
+			continue
+		}
+		l := ListedDevice{Device: h.ID, Name: names[h.ID], Scope: h.Scope, This: h.This, Writes: h.ID == writer,
+			Added: h.Added.Version, AddedAt: h.Added.Time, By: h.Added.By, Revoked: h.Removed.Version}
+		if !h.Until.IsZero() {
+			l.Until = &h.Until
+		}
+		if h.Removed.Version != "" {
+			l.RevokedAt = &h.Removed.Time
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}

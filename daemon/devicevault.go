@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// ErrOtherWriter: another device writes the drive.
+var ErrOtherWriter = fs.ErrOtherWriter
+
+// ErrNoVault: there is no vault yet, so a new device would make one of its own.
+var ErrNoVault = errors.New("there is no vault yet; mount the drive once")
+
+// vaultChange is a commit that changes who can open a vault, or who writes it.
+type vaultChange struct {
+	home       Home
+	config     Config
+	passphrase []byte
+	notes      []byte // of the identity, for a session that is open; nil for none
+	newEpoch   bool
+	takeOver   bool
+	log        *slog.Logger
+}
+
+// run makes the commit: through the daemon that has the drive, or in its place.
+func (v vaultChange) run(ctx context.Context) (fs.HeadInfo, error) {
+	id, end, err := v.identity(ctx)
+	if err != nil {
+		return fs.HeadInfo{}, err
+	}
+	defer end()
+	c, err := Connect(ctx, v.home)
+	if err == nil {
+		if v.takeOver {
+			return fs.HeadInfo{}, fmt.Errorf("the drive is mounted here; unmount it first: %w", fs.ErrBusy)
+		}
+		return c.Rekey(ctx, v.newEpoch)
+	}
+	if !errors.Is(err, ErrNotRunning) {
+		return fs.HeadInfo{}, err
+	}
+	return v.unmounted(ctx, id)
+}
+
+// identity is the session that is open, or else one of our own.
+func (v vaultChange) identity(ctx context.Context) (fs.Identity, func(), error) {
+	c, err := auth.Dial(ctx, v.home.AgentSocket())
+	if err == nil {
+		if v.notes != nil {
+			err = c.TakeNotes(ctx, v.notes)
+		}
+		return c, func() {}, err
+	}
+	if !errors.Is(err, auth.ErrNoSession) || v.passphrase == nil {
+		return nil, nil, err
+	}
+	s, err := auth.Login(ctx, v.home.Keystore, v.passphrase)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func() { _ = s.Close() }, nil
+}
+
+// unmounted makes the commit on top of the newest one that verifies.
+func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadInfo, err error) {
+	if err := v.home.Make(); err != nil {
+		return fs.HeadInfo{}, err
+	}
+	lock, err := takeLock(v.home.lockFile())
+	if err != nil {
+		return fs.HeadInfo{}, err
+	}
+	defer lock.Close()
+	vault, err := readVault(v.home.vaultFile())
+	if err != nil {
+		return fs.HeadInfo{}, err
+	}
+	if vault == "" {
+		return fs.HeadInfo{}, ErrNoVault
+	}
+	store, err := IdentitySearch{Home: v.home, Config: v.config, Log: v.log}.openStore(ctx)
+	if err != nil {
+		return fs.HeadInfo{}, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := heal(ctx, store, v.home.State, vault, v.log); err != nil {
+		return fs.HeadInfo{}, err
+	}
+	cfg := fs.Config{
+		Store: store, Identity: id, Vault: vault, StateDir: v.home.State, JournalDir: filepath.Join(v.home.Journal, vault),
+		Deadline: v.config.Deadline.Duration, MemoryLimit: v.config.MemoryMiB << 20, ReadOnly: true, Log: v.log,
+	}
+	newest, err := fs.Newest(ctx, cfg)
+	if err != nil {
+		return fs.HeadInfo{}, err
+	}
+	if newest.Device != id.Device() && !v.takeOver {
+		return fs.HeadInfo{}, fmt.Errorf("%w: %s made commit %d", ErrOtherWriter, newest.Device, newest.Sequence)
+	}
+	if newest.Device == id.Device() && v.takeOver {
+		return newest, nil // it writes already
+	}
+	cfg.ReadOnly = false
+	name := fs.CommitName{Vault: vault, Device: newest.Device, Sequence: newest.Sequence}
+	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: newest.Commit, Open: id.OpenWrapped, NewEpoch: v.newEpoch})
+	if err != nil {
+		return head, fmt.Errorf("a new commit of the vault: %w", err)
+	}
+	return head, nil
+}
