@@ -39,9 +39,12 @@ func (id stageID) String() string { return hex.EncodeToString(id[:]) }
 type stagedBlob struct {
 	id   stageID
 	key  crypt.Key
-	file *os.File // guarded by stage.syncing once the blob is in stage.dirty; nil when closed
-	last uint64   // guarded by stage.mu: the newest record of the journal that speaks of it
-	done bool     // guarded by stage.mu: nothing more is written to it
+	file *os.File // closed, and then nil, by end or by sync: whichever comes last
+
+	// Guarded by stage.mu.
+	last    uint64 // the newest record of the journal that speaks of it
+	done    bool   // nothing more is written to it
+	syncing bool   // a sync has it in hand, and not in stage.dirty any more
 }
 
 const (
@@ -93,12 +96,12 @@ func (s *stage) create(id stageID, key crypt.Key) (*stagedBlob, error) {
 
 // write gives sealed packages to the kernel, where they survive the death of this process.
 func (s *stage) write(b *stagedBlob, sealed []byte, off int64) error {
-	s.mu.Lock()
-	s.dirty[b] = struct{}{} // before: a sync that begins meanwhile may sync it for nothing
-	s.mu.Unlock()
 	if _, err := b.file.WriteAt(sealed, off); err != nil {
 		return journalError(fmt.Errorf("staging a blob: %w", err))
 	}
+	s.mu.Lock()
+	s.dirty[b] = struct{}{} // not before: a sync meanwhile would take it off too early
+	s.mu.Unlock()
 	return nil
 }
 
@@ -114,7 +117,7 @@ func (s *stage) end(b *stagedBlob) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.done = true
-	if _, dirty := s.dirty[b]; !dirty && b.file != nil {
+	if _, dirty := s.dirty[b]; !dirty && !b.syncing && b.file != nil {
 		b.file.Close()
 		b.file = nil
 	}
@@ -125,9 +128,13 @@ func (s *stage) sync() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 	s.mu.Lock()
-	dirty, names := s.dirty, s.names
-	if len(dirty) > 0 {
-		s.dirty = map[*stagedBlob]struct{}{}
+	names := s.names
+	var dirty map[*stagedBlob]struct{}
+	if len(s.dirty) > 0 {
+		dirty, s.dirty = s.dirty, map[*stagedBlob]struct{}{}
+	}
+	for b := range dirty {
+		b.syncing = true
 	}
 	s.names = false
 	s.mu.Unlock()
@@ -145,6 +152,7 @@ func (s *stage) sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for b := range dirty {
+		b.syncing = false
 		if _, again := s.dirty[b]; b.done && !again {
 			b.file.Close()
 			b.file = nil

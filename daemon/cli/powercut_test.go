@@ -130,7 +130,7 @@ func TestPowerCut(t *testing.T) {
 				b[j] = byte(r.Uint32())
 			}
 			if err := writeSynced(d.on(name), b, i%3 != 0); err != nil {
-				t.Fatal(err)
+				t.Fatal(err, d.log())
 			}
 			if i%3 != 0 {
 				synced[name] = b
