@@ -73,13 +73,11 @@ func (t *Tree) applyCreate(o *op) error {
 	if err != nil {
 		return err
 	}
-	in := &inode{
-		attr: Attr{
-			Ino: o.ino, Mode: o.mode, Nlink: 1, UID: o.uid, GID: o.gid, Rdev: o.rdev,
-			Atime: o.time, Mtime: o.time, Ctime: o.time, Btime: o.time,
-		},
-		label: o.label, parent: dir, name: o.name, located: t.epoch,
-	}
+	in := newInode(Attr{
+		Ino: o.ino, Mode: o.mode, Nlink: 1, UID: o.uid, GID: o.gid, Rdev: o.rdev,
+		Atime: o.time, Mtime: o.time, Ctime: o.time, Btime: o.time,
+	})
+	in.label, in.parent, in.name, in.located = o.label, dir, o.name, t.epoch
 	if o.flags&createInherits != 0 {
 		d, err := dir.defaultACL()
 		if err != nil {
@@ -97,7 +95,7 @@ func (t *Tree) applyCreate(o *op) error {
 		in.target = string(o.data)
 		in.attr.Size = uint64(len(o.data))
 	}
-	t.inodes[o.ino] = in
+	t.keep(in)
 	t.files++
 	dir.kids++
 	in.marked = t.epoch
@@ -154,7 +152,7 @@ func (t *Tree) dropName(dir *inode, name string, in *inode, now int64) {
 		in.parent = nil
 	}
 	if in.isDir() && !in.base.IsZero() {
-		in.committed = committedBody{dir: true, tree: in.base}
+		in.committed = &committedBody{dir: true, tree: in.base}
 	}
 	in.orphan = true
 	t.orphans[in] = struct{}{}
@@ -294,12 +292,17 @@ func (t *Tree) resize(in *inode, size uint64) {
 
 // loadExtents reads the extents of a file that has pages for them.
 func (t *Tree) loadExtents(in *inode) error {
-	x, err := readExtents(t.btree(crypt.PageExtents, in.tree))
+	x, err := readExtents(t.btree(crypt.PageExtents, *in.tree))
 	if err != nil {
 		return err
 	}
-	in.ext, in.extShared, in.unloaded = x, true, false
-	in.committed.ext = x
+	in.ext, in.extShared, in.unloaded, in.tree = x, true, false, nil
+	if in.committed != nil { // else it is on a dead list already
+		b := *in.committed
+		b.ext = x
+		in.committed = &b
+	}
+	t.weigh(in)
 	return nil
 }
 

@@ -21,7 +21,7 @@ func (w *commitWriter) sealInto(s *source, b []byte) error {
 	s.ptr = p
 	w.fresh[p.CID], w.births[p.CID] = true, p.Birth
 	w.blobs = append(w.blobs, p.CID)
-	w.t.reader.blobs.put(p.CID, b, int64(len(b)))
+	w.t.reader.blobs.put(p.CID, b, blobMemory(b))
 	return w.put(Block{p.CID, sealed})
 }
 
@@ -186,9 +186,9 @@ func (w *commitWriter) finish(f *frozenInode) error {
 		f.newBody = f.committed
 		return nil
 	}
-	old := f.committed
+	old := f.committed.value()
 	f.newExt = f.newExt.join()
-	f.newBody = committedBody{ext: f.newExt}
+	f.newBody = &committedBody{ext: f.newExt}
 	w.countBlobs(old.ext, f.newExt)
 	if f.rewrote {
 		for _, s := range f.ext.blobs() {

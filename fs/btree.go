@@ -31,7 +31,7 @@ func (t *btree) lookup(key string) ([]byte, bool, error) {
 			}
 			return nil, false, nil
 		}
-		ptr = &p.items[p.childFor(key)].child
+		ptr = &p.items[p.childFor(key)].down.child
 	}
 }
 
@@ -59,7 +59,7 @@ func (t *btree) scanPage(ptr *crypt.PagePointer, from string, fn func(string, []
 		return true, nil
 	}
 	for i := p.childFor(from); i < len(p.items); i++ {
-		if more, err := t.scanPage(&p.items[i].child, from, fn); !more || err != nil {
+		if more, err := t.scanPage(&p.items[i].down.child, from, fn); !more || err != nil {
 			return false, err
 		}
 	}
@@ -84,7 +84,7 @@ func (t *btree) walkPage(ptr *crypt.PagePointer, fn func(*crypt.PagePointer)) er
 		return nil
 	}
 	for i := range p.items {
-		if err := t.walkPage(&p.items[i].child, fn); err != nil {
+		if err := t.walkPage(&p.items[i].down.child, fn); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (t *btree) apply(changes []change, w pageWriter, link linker) (crypt.PagePo
 	if len(nodes) == 0 {
 		return crypt.PagePointer{}, nil
 	}
-	root := nodes[0].child
+	root := nodes[0].down.child
 	for { // a root with one child is not needed
 		p, err := u.fetch(&root)
 		if err != nil {
@@ -138,7 +138,7 @@ func (t *btree) apply(changes []change, w pageWriter, link linker) (crypt.PagePo
 			return root, nil
 		}
 		w.dropPage(&root)
-		root = p.items[0].child
+		root = p.items[0].down.child
 	}
 }
 
@@ -177,13 +177,13 @@ func (u *update) page(ptr *crypt.PagePointer, changes []change) ([]item, error) 
 			items = append(items, it)
 			continue
 		}
-		kids, err := u.page(&it.child, mine)
+		kids, err := u.page(&it.down.child, mine)
 		if err != nil {
 			return nil, err
 		}
 		for k := range kids {
 			if k == 0 {
-				kids[k].key, kids[k].label = it.key, it.label
+				kids[k].key, kids[k].down.label = it.key, it.down.label
 			}
 			items = append(items, kids[k])
 		}
@@ -201,14 +201,15 @@ func (u *update) page(ptr *crypt.PagePointer, changes []change) ([]item, error) 
 func (u *update) merge(items []item) ([]item, error) {
 	for i := 0; i+1 < len(items); i++ {
 		a, b := &items[i], &items[i+1]
-		if int(a.child.Length)+int(b.child.Length) > pageTarget || min(a.child.Length, b.child.Length) > pageMin {
+		la, lb := int(a.down.child.Length), int(b.down.child.Length)
+		if la+lb > pageTarget || min(la, lb) > pageMin {
 			continue
 		}
-		pa, err := u.fetch(&a.child)
+		pa, err := u.fetch(&a.down.child)
 		if err != nil {
 			return nil, err
 		}
-		pb, err := u.fetch(&b.child)
+		pb, err := u.fetch(&b.down.child)
 		if err != nil {
 			return nil, err
 		}
@@ -224,9 +225,9 @@ func (u *update) merge(items []item) ([]item, error) {
 		if err != nil {
 			return nil, err
 		}
-		u.w.dropPage(&a.child)
-		u.w.dropPage(&b.child)
-		a.child = ptr
+		u.w.dropPage(&a.down.child)
+		u.w.dropPage(&b.down.child)
+		a.down = &branch{ptr, a.down.label}
 		items = append(items[:i+1], items[i+2:]...)
 		i--
 	}
@@ -287,7 +288,7 @@ func (u *update) split(label crypt.Label, leaf bool, items []item) ([]item, erro
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, item{key: key, child: ptr, label: crypt.NewLabel()})
+		out = append(out, item{key: key, down: &branch{ptr, crypt.NewLabel()}})
 		label = crypt.NewLabel()
 		start = end
 	}

@@ -60,6 +60,25 @@ func (c *lru[V]) putLocked(cid CID, v V, size int64) {
 	}
 	c.byCID[cid] = c.order.PushFront(&lruEntry[V]{cid, v, size})
 	c.used += size
+	c.shrink()
+}
+
+// resize changes the limit and returns how much is used of it.
+func (c *lru[V]) resize(limit int64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
+	c.shrink()
+	return c.used
+}
+
+func (c *lru[V]) size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
+}
+
+func (c *lru[V]) shrink() {
 	for c.used > c.limit && c.order.Len() > 1 {
 		e := c.order.Remove(c.order.Back()).(*lruEntry[V])
 		delete(c.byCID, e.cid)
@@ -114,7 +133,7 @@ type reader struct {
 }
 
 func newReader(s Store, memory int64) *reader {
-	return &reader{store: s, pages: newLRU[*page](memory / 4), blobs: newLRU[[]byte](memory / 2)}
+	return &reader{store: s, pages: newLRU[*page](memory / 8), blobs: newLRU[[]byte](memory / 2)}
 }
 
 func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
@@ -135,8 +154,14 @@ func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PageP
 	})
 }
 
-// memory is about what a decoded page takes.
-func (p *page) memory() int64 { return int64(p.bytes + len(p.items)*200) }
+// memory is about what a decoded page takes, with its place in the cache.
+func (p *page) memory() int64 {
+	each := 64
+	if !p.leaf {
+		each += crypt.PointerSize + 128
+	}
+	return int64(p.bytes + len(p.items)*each + 256)
+}
 
 func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
 	return r.blobs.get(ctx, ptr.CID, func() ([]byte, int64, error) {
@@ -148,9 +173,12 @@ func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
 		}
-		return b, int64(len(b)), nil
+		return b, blobMemory(b), nil
 	})
 }
+
+// blobMemory is about what a blob takes, with its place in the cache.
+func blobMemory(b []byte) int64 { return int64(cap(b)) + 256 }
 
 // errBlockMissing: the store does not have a block that the tree needs. That is no
 // ErrNotFound: a name behind it must never seem not to exist.

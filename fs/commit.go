@@ -233,10 +233,11 @@ func (c *committer) sealSources(full []*source) error {
 	defer c.mu.Unlock()
 	for i, s := range full {
 		c.sealed = append(c.sealed, ptrs[i].CID)
-		t.reader.blobs.put(ptrs[i].CID, s.data, int64(len(s.data)))
+		t.reader.blobs.put(ptrs[i].CID, s.data, blobMemory(s.data))
 		t.dirty -= int64(len(s.data))
 		s.ptr, s.data = ptrs[i], nil
 	}
+	t.balance()
 	t.signalRoom()
 	return nil
 }
@@ -321,7 +322,7 @@ func (c *committer) commit() (err error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
 	defer cancel()
-	w := &commitWriter{t: c.t, ctx: ctx, blocks: map[CID][]byte{}}
+	w := &commitWriter{t: c.t, ctx: ctx, pages: map[CID]*page{}}
 	top, err := w.write(j)
 	if err == nil {
 		err = c.link(ctx, w, j, &top)

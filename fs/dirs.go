@@ -38,6 +38,11 @@ type Dir struct {
 	t      *Tree
 	in     *inode
 	closed bool
+
+	// What was looked at beyond what the last caller had room for, while nothing changes.
+	ahead []DirEntry
+	from  uint64 // the cookie before ahead
+	gen   uint64
 }
 
 // OpenDir begins a listing.
@@ -148,6 +153,15 @@ func (d *Dir) batch(cookie uint64) (out []DirEntry, first uint64, more bool, err
 		return nil, 0, false, err
 	}
 	l := dir.lists.at(dir, cookie)
+	if n := cookie - d.from; cookie != 0 && cookie > d.from && n < uint64(len(d.ahead)) && d.gen == dir.lists.gen {
+		return d.ahead[n:], cookie, true, nil
+	}
+	defer func() {
+		d.ahead = nil
+		if err == nil && l.gen == dir.lists.gen {
+			d.ahead, d.from, d.gen = out, first, l.gen
+		}
+	}()
 	index := cookie & (1<<cookieBits - 1)
 	first = l.cookie(index)
 	if index == 0 && cookie != 0 {
@@ -237,12 +251,12 @@ func (t *Tree) namesAfter(dir *inode, l *listing, n int) (out []DirEntry, done b
 		if _, ok := dir.frozen[key]; ok {
 			return add(key)
 		}
-		r, err2 := decodeRecord(value)
+		e, err2 := entryOf(key, value)
 		if err2 != nil {
-			err = errors.Join(ErrIntegrity, err2)
+			err = err2
 			return false
 		}
-		out = append(out, DirEntry{key, r.attr.Ino, r.attr.Mode & ModeType})
+		out = append(out, e)
 		return len(out) < n
 	})
 	if err == nil {
@@ -272,11 +286,16 @@ func (t *Tree) entry(dir *inode, name string) (DirEntry, error) {
 	if err != nil || !ok {
 		return DirEntry{}, orMissing(err)
 	}
-	r, err := decodeRecord(b)
+	return entryOf(name, b)
+}
+
+// entryOf reads of a record only what a listing tells.
+func entryOf(name string, record []byte) (DirEntry, error) {
+	ino, mode, err := recordType(record)
 	if err != nil {
 		return DirEntry{}, errors.Join(ErrIntegrity, err)
 	}
-	return DirEntry{name, r.attr.Ino, r.attr.Mode & ModeType}, nil
+	return DirEntry{name, ino, mode}, nil
 }
 
 func orMissing(err error) error {

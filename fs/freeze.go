@@ -8,7 +8,7 @@ type job struct {
 	position uint64 // of the journal
 	root     *frozenInode
 	links    map[Ino]*frozenInode // of the inode table; nil for an inode that is gone
-	dead     []committedBody      // content of inodes that lost their last name
+	dead     []*committedBody     // content of inodes that lost their last name
 	top      vaultTop
 	dirty    int64
 	ops      int
@@ -23,14 +23,14 @@ type frozenInode struct {
 	rec       record
 	ext       extents
 	unloaded  bool
-	committed committedBody
+	committed *committedBody
 	names     map[string]*frozenInode // of a directory: what changed; nil for a name gone
 	linked    bool                    // here is a name only; the record is in the table
 
 	// What the commit made of it.
 	newExt  extents
 	rewrote bool // also bytes that were stored already lie in new blobs
-	newBody committedBody
+	newBody *committedBody
 }
 
 // freeze moves all changes out of the way and returns them. nil if there are none. It is
@@ -58,14 +58,15 @@ func (t *Tree) freeze() *job {
 	for in := range t.orphans {
 		if !in.committed.isZero() {
 			j.dead = append(j.dead, in.committed)
-			in.committed = committedBody{}
+			in.committed = nil
 		}
 		if in.refs == 0 && in.holders == 0 {
 			delete(t.orphans, in)
-			delete(t.inodes, in.attr.Ino)
+			t.unload(in)
 		}
 	}
 	t.epoch++
+	t.freezing, t.changed = t.changed, 0
 	t.oldest = t.cfg.Now()
 	return j
 }
@@ -91,7 +92,7 @@ func (t *Tree) freezeDir(d *inode) *frozenInode {
 }
 
 func (t *Tree) freezeInode(in *inode) *frozenInode {
-	f := &frozenInode{in: in, committed: in.committed, unloaded: in.unloaded,
+	f := &frozenInode{in: in, committed: in.committed,
 		rec: record{attr: in.attr, label: in.label, xattrs: in.xattrs, target: in.target}}
 	switch {
 	case in.isDir():
@@ -103,7 +104,8 @@ func (t *Tree) freezeInode(in *inode) *frozenInode {
 		f.ext = in.ext
 		in.extShared = true
 	case in.isRegular():
-		f.rec.body, f.rec.root = bodyTree, in.tree
+		f.unloaded = true
+		f.rec.body, f.rec.root = bodyTree, *in.tree
 		f.rec.alloc = in.attr.Blocks * 512
 	}
 	return f
@@ -115,6 +117,7 @@ func (t *Tree) thaw(j *job, stored bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.oldest = j.oldest
+	t.changed, t.freezing = t.changed+t.freezing, 0
 	if stored {
 		t.dirty -= j.dirty
 		t.signalRoom()
@@ -226,10 +229,12 @@ func (t *Tree) install(j *job, top vaultTop) {
 	}
 	t.linkFrozen = nil
 	t.dirty -= j.dirty
+	t.freezing = 0
 	t.pendingOps -= j.ops
 	t.pendingBytes -= j.bytes
 	t.journalBytes -= j.journal
 	t.space.owed.Store(t.journalBytes)
+	t.balance()
 	t.signalRoom()
 }
 
@@ -250,7 +255,7 @@ func (t *Tree) installDir(f *frozenInode) {
 	d := f.in
 	d.base, d.since = f.rec.root, t.top.sequence
 	if d.orphan {
-		d.committed = committedBody{dir: true, tree: d.base}
+		d.committed = &committedBody{dir: true, tree: d.base}
 		if !d.base.IsZero() {
 			t.orphans[d] = struct{}{}
 		}
@@ -282,6 +287,7 @@ func (t *Tree) installFile(f *frozenInode) {
 	}
 	t.adopt(f)
 	in.committed = f.newBody
+	t.weigh(in)
 	if in.orphan && !in.committed.isZero() {
 		t.orphans[in] = struct{}{}
 	}
@@ -293,7 +299,7 @@ func (t *Tree) openBlobs() map[CID]bool {
 	defer t.mu.Unlock()
 	out := map[CID]bool{}
 	for in := range t.orphans {
-		if in.refs == 0 {
+		if in.refs == 0 || !in.isRegular() {
 			continue
 		}
 		for _, s := range in.ext.blobs() {

@@ -1,13 +1,15 @@
 package fs
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-// inode is a loaded inode. All fields are guarded by Tree.mu.
+// inode is a loaded inode. All fields are guarded by Tree.mu. There may be hundreds of
+// thousands: what only some kinds of inodes need stands apart.
 type inode struct {
 	attr   Attr // Size of a directory is the number of its names; Blocks is not kept
 	label  crypt.Label
@@ -16,41 +18,72 @@ type inode struct {
 
 	parent *inode // nil for the root, for inodes with several names, and without any
 	name   string
-	linked bool // lives in the inode table, from link(2) on
-	orphan bool // no name is left
 
 	refs    uint64 // of the kernel
-	kids    int    // loaded inodes whose parent this is
-	holders int    // overlays that hold it
 	marked  uint64 // epoch in which it was put in the overlay of its parent
 	located uint64 // epoch in which the journal says how to find it
 	since   uint64 // a commit that has its newest version, if holders is 0; not always the first
+	kids    int32  // loaded inodes whose parent this is
+	holders int32  // overlays that hold it
+	weight  int32  // bytes of memory that it counts for
+	linked  bool   // lives in the inode table, from link(2) on
+	orphan  bool   // no name is left
 
-	// Directories: the committed names and two layers of changes over them.
+	*dirState  // of directories, else nil
+	*fileState // of regular files, else nil
+
+	// What the newest commit has of this inode; what it no longer uses is dead. It is never
+	// changed, only replaced.
+	committed *committedBody
+}
+
+// dirState is the committed names of a directory and two layers of changes over them.
+type dirState struct {
 	base   crypt.PagePointer
 	over   map[string]*inode // changed since the freeze; nil for a name that is gone
 	frozen map[string]*inode // what the running commit writes
 	lists  listings
-
-	// Files.
-	ext       extents
-	extShared bool              // a commit reads ext: copy it before a change
-	tree      crypt.PagePointer // extents not loaded yet, if unloaded
-	unloaded  bool
-	stream    *stream // open on this file, or nil
-	lastEnd   uint64  // where the last write ended
-
-	// What the newest commit has of this inode; what it no longer uses is dead.
-	committed committedBody
 }
 
-// committedBody is what an inode's content takes in the store.
+// fileState is the content of a regular file.
+type fileState struct {
+	ext       extents
+	tree      *crypt.PagePointer // extents not loaded yet, if unloaded
+	stream    *stream            // open on this file, or nil
+	lastEnd   uint64             // where the last write ended
+	extShared bool               // somebody else reads ext: copy it before a change
+	unloaded  bool
+}
+
+// committedBody is what an inode's content takes in the store; nil is nothing.
 type committedBody struct {
 	dir  bool // tree holds names, not extents
 	ext  extents
 	tree crypt.PagePointer
 	salt crypt.Label
 	node CID // node of few extents over several blobs
+}
+
+// value is the body, which is not there for nil.
+func (b *committedBody) value() committedBody {
+	if b == nil {
+		return committedBody{}
+	}
+	return *b
+}
+
+func (b *committedBody) isZero() bool { return b == nil || len(b.ext) == 0 && b.tree.IsZero() }
+
+// newInode makes an inode of a type of st_mode's.
+func newInode(a Attr) *inode {
+	in := &inode{attr: a}
+	switch a.Mode & ModeType {
+	case ModeDir:
+		in.dirState = &dirState{}
+	case ModeRegular:
+		in.fileState = &fileState{}
+	}
+	return in
 }
 
 func (in *inode) isDir() bool     { return in.attr.Mode&ModeType == ModeDir }
@@ -91,25 +124,33 @@ func (in *inode) setXattr(name string, value []byte) {
 	in.xattrs = m
 }
 
-// inodeOf makes an inode out of a record.
+// inodeOf makes an inode out of a record, whose page it does not keep in memory.
 func inodeOf(r *record) *inode {
-	in := &inode{attr: r.attr, label: r.label, xattrs: r.xattrs, target: r.target}
+	in := newInode(r.attr)
+	in.label, in.target = r.label, r.target
+	if r.xattrs != nil {
+		in.xattrs = make(map[string][]byte, len(r.xattrs))
+		for name, v := range r.xattrs {
+			in.xattrs[name] = append([]byte{}, v...) // never nil
+		}
+	}
 	switch r.body {
 	case bodyDir:
 		in.base = r.root
 	case bodyInline:
 		if len(r.inline) > 0 {
-			in.ext = extents{{len: uint32(len(r.inline)), src: &source{data: r.inline, frozen: true}}}
+			in.ext = extents{{len: uint32(len(r.inline)), src: &source{data: bytes.Clone(r.inline), frozen: true}}}
 		}
 	case bodyExtents:
-		in.ext = r.extents
-		in.committed = committedBody{ext: slices.Clone(r.extents), salt: r.salt}
+		in.ext, in.extShared = r.extents, true
+		in.committed = &committedBody{ext: r.extents, salt: r.salt}
 		if len(r.extents.blobs()) > 1 {
 			in.committed.node = r.fileNode().CID
 		}
 	case bodyTree:
-		in.tree, in.unloaded = r.root, true
-		in.committed.tree = r.root
+		root := r.root // without the rest of the record
+		in.tree, in.unloaded = &root, true
+		in.committed = &committedBody{tree: r.root}
 		in.attr.Blocks = (r.alloc + 511) / 512
 	}
 	return in

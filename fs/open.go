@@ -35,7 +35,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 
 	now := cfg.Now().UnixNano()
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
-	w := &commitWriter{t: t, ctx: ctx, blocks: map[CID][]byte{}}
+	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
 	if w.seq, err = state.nextSequence(0); err != nil {
 		return "", err
 	}
@@ -70,7 +70,8 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 	}
 	t := &Tree{cfg: cfg, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit),
 		space: &space{dir: cfg.JournalDir}, inodes: map[Ino]*inode{}, orphans: map[*inode]struct{}{},
-		epoch: 1, dirtyDone: make(chan struct{})}
+		crowded: make(chan struct{}, 1), epoch: 1, dirtyDone: make(chan struct{})}
+	t.crowdedAt = t.inodeLimit()
 	l, err := t.newestHead(ctx)
 	if err != nil {
 		return nil, err

@@ -21,9 +21,14 @@ type page struct {
 // below child; the first item's key is empty.
 type item struct {
 	key   string
-	value []byte            // leaf
-	child crypt.PagePointer // interior
-	label crypt.Label       // interior: of the link to child
+	value []byte  // leaf
+	down  *branch // interior
+}
+
+// branch leads to a page below; it is never changed once its page is made.
+type branch struct {
+	child crypt.PagePointer
+	label crypt.Label // of the link to child
 }
 
 const (
@@ -83,10 +88,24 @@ func (p *page) encode() []byte {
 			e.Bytes(it.value)
 			continue
 		}
-		it.child.Encode(&e)
-		e.Raw(it.label[:])
+		it.down.child.Encode(&e)
+		e.Raw(it.down.label[:])
 	}
 	return e.Buf
+}
+
+// settle makes the values of a leaf parts of its encoding b, so that the page keeps in
+// memory what it holds and nothing of the pages that it came from.
+func (p *page) settle(b []byte) error {
+	if !p.leaf {
+		return nil
+	}
+	again, err := decodePage(p.kind, b)
+	if err != nil {
+		return err
+	}
+	p.items = again.items
+	return nil
 }
 
 func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
@@ -105,18 +124,26 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	copy(p.label[:], d.Take(crypt.LabelSize))
 	n := d.Count(2)
 	p.items = make([]item, 0, n)
+	keys := make([]byte, 0, min(n*24, len(b))) // all keys are one string
+	ends := make([]int, 0, n)
 	for k := 0; k < n && d.Err() == nil; k++ {
-		it := item{key: d.String()}
+		keys = append(keys, d.Bytes()...)
+		ends = append(ends, len(keys))
 		if p.leaf {
-			it.value = d.Bytes()
-		} else {
-			it.child = crypt.DecodePagePointer(d)
-			copy(it.label[:], d.Take(crypt.LabelSize))
+			p.items = append(p.items, item{value: d.Bytes()})
+			continue
 		}
-		if k > 0 && it.key <= p.items[k-1].key {
+		down := &branch{child: crypt.DecodePagePointer(d)}
+		copy(down.label[:], d.Take(crypt.LabelSize))
+		p.items = append(p.items, item{down: down})
+	}
+	all, start := string(keys), 0
+	for k := range p.items {
+		p.items[k].key = all[start:ends[k]]
+		start = ends[k]
+		if k > 0 && p.items[k].key <= p.items[k-1].key {
 			d.Fail("keys out of order")
 		}
-		p.items = append(p.items, it)
 	}
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
@@ -134,8 +161,8 @@ func (p *page) shadow(sealed CID, size uint64, link linker) (Block, uint64, erro
 	for i := range p.items {
 		it := &p.items[i]
 		if !p.leaf {
-			links = append(links, Link{it.label.String(), it.child.Node, it.child.Size})
-			total += it.child.Size
+			links = append(links, Link{it.down.label.String(), it.down.child.Node, it.down.child.Size})
+			total += it.down.child.Size
 			continue
 		}
 		if link == nil {

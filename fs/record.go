@@ -20,6 +20,19 @@ const (
 	bodyLinked  bodyKind = 6 // only the number and type: the record is in the inode table
 )
 
+// fits reports whether an inode of this mode may have such a body.
+func (k bodyKind) fits(mode uint32) bool {
+	switch k {
+	case bodyInline, bodyExtents, bodyTree:
+		return mode&ModeType == ModeRegular
+	case bodyDir:
+		return mode&ModeType == ModeDir
+	case bodySymlink:
+		return mode&ModeType == ModeSymlink
+	}
+	return true
+}
+
 const (
 	// maxInlineExtents extents stand in the record; more go to pages of their own.
 	maxInlineExtents = 4
@@ -88,6 +101,20 @@ func (r *record) encode() []byte {
 	return e.Buf
 }
 
+// recordType reads an inode's number and type, which every record begins with.
+func recordType(b []byte) (Ino, uint32, error) {
+	d := crypt.NewDecoder(b)
+	if v := d.U8(); v != recordVersion {
+		d.Fail("unknown record version")
+	}
+	d.U8()
+	ino, mode := Ino(d.U64()), d.U32()&ModeType
+	if err := d.Err(); err != nil {
+		return 0, 0, fmt.Errorf("inode record: %w", err)
+	}
+	return ino, mode, nil
+}
+
 func decodeRecord(b []byte) (*record, error) {
 	d := crypt.NewDecoder(b)
 	if v := d.U8(); v != recordVersion {
@@ -150,6 +177,9 @@ func decodeRecord(b []byte) (*record, error) {
 		r.root = crypt.DecodePagePointer(d)
 	default:
 		d.Fail("unknown kind of inode body")
+	}
+	if !r.body.fits(a.Mode) {
+		d.Fail("a body of another type of inode")
 	}
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("inode record: %w", err)

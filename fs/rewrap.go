@@ -54,7 +54,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		return HeadInfo{}, err
 	}
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
-	w := &commitWriter{t: t, ctx: ctx, blocks: map[CID][]byte{}}
+	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
 	if w.seq, err = state.nextSequence(old.Sequence); err != nil {
 		return HeadInfo{}, err
 	}

@@ -120,9 +120,10 @@ func (t *Tree) Info(ctx context.Context, path string) (info PathInfo, err error)
 			for _, s := range in.ext.blobs() {
 				info.Blocks = append(info.Blocks, s.ptr.CID)
 			}
-			info.Node = in.committed.node
-			if !in.committed.tree.IsZero() {
-				info.Node = in.committed.tree.Node
+			b := in.committed.value()
+			info.Node = b.node
+			if !b.tree.IsZero() {
+				info.Node = b.tree.Node
 			}
 		}
 		if in.isDir() {

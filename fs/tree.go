@@ -73,6 +73,12 @@ type Tree struct {
 
 	mu        sync.Mutex // guards all below, and every inode
 	inodes    map[Ino]*inode
+	weight    int64         // bytes of memory that they take, about
+	crowdedAt int64         // the weight at which Restrain is asked the next time
+	balanced  int64         // the weight when caches were given what the rest leaves
+	changed   int           // names and inodes that changed since the freeze
+	freezing  int           // those that the running commit writes
+	crowded   chan struct{} // capacity 1: more inodes are loaded than there should be
 	root      *inode
 	held      *heldPages // pages that the running operation has seen
 	group     uint64     // upper 40 bits of new inode numbers
@@ -228,7 +234,7 @@ func (t *Tree) child(dir *inode, name string) (*inode, error) {
 	in := inodeOf(r)
 	in.parent, in.name, in.since = dir, name, t.top.sequence
 	dir.kids++
-	t.inodes[r.attr.Ino] = in
+	t.keep(in)
 	return in, nil
 }
 
@@ -257,7 +263,7 @@ func (t *Tree) linkedInode(ino Ino) (*inode, error) {
 	}
 	in := inodeOf(r)
 	in.linked, in.since = true, t.top.sequence
-	t.inodes[ino] = in
+	t.keep(in)
 	return in, nil
 }
 
@@ -288,9 +294,11 @@ func (t *Tree) mark(in *inode) {
 		in.marked = t.epoch
 		if in.linked {
 			put(&t.links, in.attr.Ino, in)
+			t.noteChange()
 			return
 		}
 		put(&in.parent.over, in.name, in)
+		t.noteChange()
 		in = in.parent
 	}
 }
@@ -313,6 +321,7 @@ func put[K comparable](m *map[K]*inode, k K, in *inode) {
 // setName makes a name of dir stand for in, or for nothing.
 func (t *Tree) setName(dir *inode, name string, in *inode) {
 	put(&dir.over, name, in)
+	t.noteChange()
 	dir.lists.gen++
 	t.mark(dir)
 }
@@ -323,14 +332,14 @@ func (t *Tree) evict(in *inode) {
 		if in.orphan {
 			if in.committed.isZero() {
 				delete(t.orphans, in)
-				delete(t.inodes, in.attr.Ino)
+				t.unload(in)
 			}
 			return
 		}
-		if in.stream != nil {
+		if in.fileState != nil && in.stream != nil {
 			t.endStream(in.stream)
 		}
-		delete(t.inodes, in.attr.Ino)
+		t.unload(in)
 		p := in.parent
 		if p != nil {
 			p.kids--
@@ -338,8 +347,6 @@ func (t *Tree) evict(in *inode) {
 		in = p
 	}
 }
-
-func (b *committedBody) isZero() bool { return len(b.ext) == 0 && b.tree.IsZero() }
 
 // Forget drops n references of the kernel.
 func (t *Tree) Forget(ino Ino, n uint64) {
@@ -390,6 +397,12 @@ func (t *Tree) writable() error {
 // nothing changes unless it returns nil. after, if given, sees the changed tree.
 func (t *Tree) change(ctx context.Context, o *op, check func() error, after ...func()) error {
 	o.time = t.cfg.Now().UnixNano()
+	crowd := false
+	defer func() {
+		if crowd {
+			t.pace(ctx)
+		}
+	}()
 	return t.do(ctx, func() error {
 		if err := t.writable(); err != nil {
 			return err
@@ -409,6 +422,7 @@ func (t *Tree) change(ctx context.Context, o *op, check func() error, after ...f
 		for _, f := range after {
 			f()
 		}
+		crowd = t.changed+t.freezing > 2*t.changeLimit()
 		return nil
 	})
 }

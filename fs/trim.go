@@ -1,6 +1,137 @@
 package fs
 
-import "context"
+import (
+	"context"
+	"time"
+)
+
+// What a loaded inode takes in memory, in bytes, about, with its part of the maps.
+const (
+	inodeWeight  = 320
+	dirWeight    = 256
+	fileWeight   = 64
+	extentWeight = 24 + 128
+	bodyWeight   = 224
+	attrWeight   = 64
+
+	// changeWeight is what a changed name takes until it is committed, besides its inode:
+	// its place in the overlays, the frozen copy, the record.
+	changeWeight = 1 << 10
+)
+
+// measure is about how many bytes of memory an inode takes: large names and overlays are
+// not counted, nor what waits to be sealed.
+func (in *inode) measure() int32 {
+	n := inodeWeight + len(in.name) + len(in.target)
+	for name, v := range in.xattrs {
+		n += attrWeight + len(name) + len(v)
+	}
+	if in.dirState != nil {
+		n += dirWeight
+	}
+	if f := in.fileState; f != nil {
+		n += fileWeight + len(f.ext)*extentWeight
+		if len(f.ext) == 1 { // the content of a small file stays
+			n += cap(f.ext[0].src.data)
+		}
+		if f.unloaded {
+			n += bodyWeight
+		}
+	}
+	if in.committed != nil {
+		n += bodyWeight
+	}
+	return int32(min(n, 1<<30))
+}
+
+// keep adds an inode to those that are loaded.
+func (t *Tree) keep(in *inode) {
+	t.inodes[in.attr.Ino] = in
+	in.weight = 0
+	t.weigh(in)
+}
+
+// weigh notes that a loaded inode takes more or less memory than before.
+func (t *Tree) weigh(in *inode) {
+	if t.inodes[in.attr.Ino] != in {
+		return
+	}
+	w := in.measure()
+	t.weight += int64(w - in.weight)
+	in.weight = w
+	if t.weight > t.crowdedAt {
+		t.crowdedAt = t.weight + t.inodeLimit()/16
+		poke(t.crowded)
+	}
+	if d := t.weight - t.balanced; max(d, -d) > t.inodeLimit()/16 {
+		t.balance()
+	}
+}
+
+// balance gives the cache of blobs what the rest leaves of five eighths of the memory limit;
+// what is over goes to garbage that is not collected yet.
+func (t *Tree) balance() {
+	t.balanced = t.weight
+	limit := t.cfg.MemoryLimit
+	rest := limit*5/8 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size()
+	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
+}
+
+// changeLimit is how many names may change before a commit begins at once. With twice as
+// many those who change more are held up.
+func (t *Tree) changeLimit() int { return int(t.cfg.MemoryLimit / 8 / changeWeight) }
+
+// noteChange counts what changed since the freeze.
+func (t *Tree) noteChange() {
+	if t.changed++; t.changed%t.changeLimit() == 0 && !t.replay {
+		t.commits.hurry()
+	}
+}
+
+// paceMost is how long one change is held up at most. A store that takes nothing must not
+// stop changes that the journal takes.
+const paceMost = 5 * time.Second
+
+// pace holds up who makes changes faster than commits take them, after a change is made.
+func (t *Tree) pace(ctx context.Context) {
+	if t.commits.lastError() != nil {
+		return
+	}
+	t.mu.Lock()
+	done := t.dirtyDone
+	crowd := t.changed+t.freezing > 2*t.changeLimit()
+	t.mu.Unlock()
+	if !crowd {
+		return
+	}
+	t.commits.hurry()
+	timer := time.NewTimer(paceMost)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// unload drops an inode from memory.
+func (t *Tree) unload(in *inode) {
+	if t.inodes[in.attr.Ino] == in {
+		delete(t.inodes, in.attr.Ino)
+		t.weight -= int64(in.weight)
+	}
+}
+
+// inodeLimit is how many bytes loaded inodes may take.
+func (t *Tree) inodeLimit() int64 { return t.cfg.MemoryLimit / 4 }
+
+// Loaded is the number of inodes in memory, and about how many bytes they take. The
+// kernel's references keep them there: who wants fewer must ask the kernel to forget some.
+func (t *Tree) Loaded() (inodes int, bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.inodes), t.weight
+}
 
 // Place is a name in a directory.
 type Place struct {
@@ -8,58 +139,55 @@ type Place struct {
 	Name   string
 }
 
-// Loaded is the number of inodes in memory. The kernel's references keep them there: who
-// wants fewer must ask the kernel to forget some, for example those of Idle.
-func (t *Tree) Loaded() int {
+// idle returns places of inodes that only the kernel's references keep in memory: nothing
+// of them waits for a commit. Together they weigh what the loaded inodes are over their
+// limit, and a little more, so that the next time is not at once. Directories are not among
+// them: one that is some process's working directory would lose its path. They are picked
+// at random, which for a cache is nearly as good as by age and needs no bookkeeping.
+func (t *Tree) idle() []Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.inodes)
-}
-
-// Idle returns up to n places of inodes that only the kernel's references keep in memory:
-// nothing of them waits for a commit. Directories are not among them: one that is some
-// process's working directory would lose its path. They are picked at random, which for a
-// cache is nearly as good as by age and needs no bookkeeping.
-func (t *Tree) Idle(n int) []Place {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := make([]Place, 0, min(n, len(t.inodes)))
+	over := t.weight - t.inodeLimit()
+	if over <= 0 {
+		t.crowdedAt = t.inodeLimit()
+		return nil
+	}
+	over += t.inodeLimit() / 8
+	var out []Place
 	for _, in := range t.inodes {
-		if len(out) == n {
+		if over <= 0 {
 			break
 		}
-		if in.parent != nil && !in.isDir() && in.holders == 0 {
-			out = append(out, Place{in.parent.attr.Ino, in.name})
+		if in.parent == nil || in.isDir() || in.holders > 0 {
+			continue
 		}
+		over -= int64(in.weight)
+		if in.refs == 0 {
+			t.evict(in)
+			continue
+		}
+		out = append(out, Place{in.parent.attr.Ino, in.name})
 	}
+	t.crowdedAt = max(t.inodeLimit(), t.weight) + t.inodeLimit()/16
 	return out
 }
 
-// InodeLimit is how many inodes the memory limit has room for.
-func (t *Tree) InodeLimit() int { return int(t.cfg.MemoryLimit / bytesPerInode) }
-
-// bytesPerInode is about what a loaded inode takes, with its part of the maps.
-const bytesPerInode = 1 << 10
-
-// Restrain keeps the number of loaded inodes within the memory limit: whenever ask says
-// so, it lets forget drop what is idle. It returns when ctx ends.
-func (t *Tree) Restrain(ctx context.Context, ask <-chan struct{}, forget func(Place) error) {
+// Restrain keeps the memory of loaded inodes within its limit: whenever they outgrow it,
+// forget is asked to make the kernel drop what is idle. It returns when ctx ends.
+func (t *Tree) Restrain(ctx context.Context, forget func(Place) error) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ask:
+		case <-t.crowded:
 		}
-		if over := t.Loaded() - t.InodeLimit(); over > 0 {
-			// A little more than needed, so that the next time is not at once.
-			for _, p := range t.Idle(over + t.InodeLimit()/8) {
-				if ctx.Err() != nil {
-					return
-				}
-				if err := forget(p); err != nil {
-					t.cfg.Log.Warn("asking the kernel to forget a name", "error", err)
-					break
-				}
+		for _, p := range t.idle() {
+			if ctx.Err() != nil {
+				return
+			}
+			if err := forget(p); err != nil {
+				t.cfg.Log.Warn("asking the kernel to forget a name", "error", err)
+				break
 			}
 		}
 	}

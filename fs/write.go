@@ -17,6 +17,8 @@ const (
 	// Blocks are put in batches of about this size.
 	batchBytes  = 8 << 20
 	batchBlocks = 512
+	// keptPages bounds the pages of a commit that are kept though the store has them.
+	keptPages = 512
 )
 
 // commitWriter writes a frozen view: blobs and pages, children before parents. It belongs
@@ -29,11 +31,11 @@ type commitWriter struct {
 
 	batch []Block
 	bytes int
-	// blocks are pages of this commit that the store may not have yet or the cache
-	// may have dropped: they are read again when a page above is written.
-	blocks map[CID][]byte
-	blobs  []CID // put, of files
-	put2   []CID // put, of pages and nodes
+	// pages are those of this commit that the store may not have yet: they are read again
+	// when a page above is written.
+	pages map[CID]*page
+	blobs []CID // put, of files
+	put2  []CID // put, of pages and nodes
 
 	stored  bool // all blobs lie in the store
 	linking bool // the store was asked to link the commit, and may have done it
@@ -72,6 +74,9 @@ func (w *commitWriter) flush() error {
 		return fmt.Errorf("storing %d blocks: %w", len(w.batch), err)
 	}
 	w.batch, w.bytes = nil, 0
+	if len(w.pages) > keptPages {
+		w.pages = map[CID]*page{}
+	}
 	return nil
 }
 
@@ -95,8 +100,8 @@ func (w *commitWriter) discard() {
 
 // page is the pageSource of a commit: it waits for the store.
 func (w *commitWriter) page(kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
-	if plain, ok := w.blocks[ptr.CID]; ok {
-		return decodePage(kind, plain)
+	if p, ok := w.pages[ptr.CID]; ok && p.kind == kind {
+		return p, nil
 	}
 	return w.t.reader.page(w.ctx, kind, ptr)
 }
@@ -113,7 +118,10 @@ func (w *commitWriter) writePage(p *page, link linker) (crypt.PagePointer, error
 	if err != nil {
 		return crypt.PagePointer{}, err
 	}
-	w.blocks[ptr.CID] = plain
+	if err := p.settle(plain); err != nil {
+		return crypt.PagePointer{}, err
+	}
+	w.pages[ptr.CID] = p
 	w.t.reader.pages.put(ptr.CID, p, p.memory())
 	if err := w.put(Block{ptr.CID, sealed}); err != nil {
 		return crypt.PagePointer{}, err
@@ -289,7 +297,7 @@ func (w *commitWriter) inodeTable(j *job, root crypt.PagePointer) (crypt.PagePoi
 }
 
 // dropBody notes that the content of an inode is not needed from this commit on.
-func (w *commitWriter) dropBody(b committedBody) error {
+func (w *commitWriter) dropBody(b *committedBody) error {
 	if b.dir {
 		return w.tree(crypt.PageDirectory, b.tree).walk(w.dropPage)
 	}
@@ -308,7 +316,7 @@ func (w *commitWriter) dropBody(b committedBody) error {
 	for _, s := range x.blobs() {
 		w.dropBlob(s)
 	}
-	w.dropNode(&b, x)
+	w.dropNode(b, x)
 	return nil
 }
 
