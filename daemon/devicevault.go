@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -69,6 +70,11 @@ func (v vaultChange) identity(ctx context.Context) (fs.Identity, func(), error) 
 
 // unmounted makes the commit on top of the newest one that verifies.
 func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadInfo, err error) {
+	if d, ok := id.(fs.Delegator); ok { // before anything is opened
+		if err := d.MayWrite(ctx, id.Device(), time.Now()); err != nil {
+			return fs.HeadInfo{}, err
+		}
+	}
 	if err := v.home.Make(); err != nil {
 		return fs.HeadInfo{}, err
 	}
