@@ -50,6 +50,9 @@ func (c *committer) overtaken(ctx context.Context) error {
 			continue
 		}
 		l, err := loadHead(ctx, &t.cfg, n)
+		if err == nil && turnsOf(l.head.Journals).against(turnsOf(t.carried)) != turnsNewer {
+			err = fmt.Errorf("%s went on with commit %d after it was relieved: %w", n.Device, n.Sequence, ErrFork)
+		}
 		if err != nil { // of a device that was revoked, or not to be had
 			t.cfg.Log.Warn("a commit of another device is not used", "device", n.Device, "sequence", n.Sequence, "error", err)
 			continue
