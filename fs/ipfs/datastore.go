@@ -1,6 +1,7 @@
 package ipfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -120,8 +121,14 @@ func (c *syncedConfig) Create(path string) (repo.Datastore, error) {
 	return &syncedFlatFS{Datastore: d, dir: dir, linked: linked}, nil
 }
 
-// syncedFlatFS is flatfs with a Sync that syncs. Its directory stays open from the start,
-// because the kernel tells a failed write-back to descriptors opened before it.
+// syncedFlatFS is flatfs with a Sync that syncs, and that leaves alone what it has. Its
+// directory stays open from the start, because the kernel tells a failed write-back to
+// descriptors opened before it.
+//
+// Kubo, with WriteThrough, writes a block again that is there, so that a file which a power
+// cut emptied is mended. But the new file takes the place of one that may be on the disk
+// long since, and is not there itself before the next Sync: a power cut in between would
+// damage a block of commits that are acknowledged. So what is there is compared first.
 type syncedFlatFS struct {
 	*flatfs.Datastore
 	dir    *os.File
@@ -140,6 +147,47 @@ func (d *syncedFlatFS) Sync(ctx context.Context, prefix datastore.Key) error {
 		return err
 	}
 	return syncFS(d.dir)
+}
+
+// Put implements datastore.Write.
+func (d *syncedFlatFS) Put(ctx context.Context, key datastore.Key, value []byte) error {
+	if d.holds(ctx, key, value) {
+		return nil
+	}
+	return d.Datastore.Put(ctx, key, value)
+}
+
+// Batch implements datastore.Batching.
+func (d *syncedFlatFS) Batch(ctx context.Context) (datastore.Batch, error) {
+	b, err := d.Datastore.Batch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sparingBatch{Batch: b, store: d}, nil
+}
+
+// sparingBatch puts only what is not there.
+type sparingBatch struct {
+	datastore.Batch
+	store *syncedFlatFS
+}
+
+// Put implements datastore.Write.
+func (b sparingBatch) Put(ctx context.Context, key datastore.Key, value []byte) error {
+	if b.store.holds(ctx, key, value) {
+		return nil
+	}
+	return b.Batch.Put(ctx, key, value)
+}
+
+// holds reports whether the file of a key has just this content.
+func (d *syncedFlatFS) holds(ctx context.Context, key datastore.Key, value []byte) bool {
+	size, err := d.GetSize(ctx, key)
+	if err != nil || size != len(value) {
+		return false
+	}
+	there, err := d.Get(ctx, key)
+	return err == nil && bytes.Equal(there, value)
 }
 
 // Close closes the datastore.
