@@ -33,7 +33,7 @@ const (
 	answerMax      = 32 << 20 // bytes
 
 	codeSalt = "ipfscloud/v1/device-code"
-	codeSize = 5 // bytes of a code: 8 letters
+	codeSize = 5                   // bytes of a code: 8 letters
 	scanMark = "IPFSCLOUD:DEVICE:" // upper case makes a smaller QR code
 )
 
@@ -125,14 +125,26 @@ func (r *Request) fields() []byte {
 // ParseRequest reads the text of a request and checks its signatures. ErrInvalid.
 func ParseRequest(text []byte) (*Request, error) {
 	block, _ := pem.Decode(bytes.ReplaceAll(text, []byte("\r"), nil))
-	if block == nil || block.Type != requestPEM || len(block.Bytes) > requestMax {
+	if block == nil || block.Type != requestPEM {
 		return nil, fmt.Errorf("this is no request of a device: %w", ErrInvalid)
 	}
-	in := reader{b: block.Bytes}
+	return ReadRequest(block.Bytes)
+}
+
+// Bytes are the request without the text around it.
+func (r *Request) Bytes() []byte { return bytes.Clone(r.raw) }
+
+// ReadRequest reads what Bytes returned. ErrInvalid.
+func ReadRequest(b []byte) (*Request, error) {
+	if len(b) > requestMax {
+		return nil, fmt.Errorf("a request of %d bytes: %w", len(b), ErrInvalid)
+	}
+	b = bytes.Clone(b)
+	in := reader{b: b}
 	if v := in.byte(); v != requestVersion {
 		return nil, fmt.Errorf("a request of version %d: %w", v, ErrInvalid)
 	}
-	r := &Request{raw: block.Bytes}
+	r := &Request{raw: b}
 	r.Name = string(in.block(2))
 	r.statement = Statement{Name: r.Name, Signing: bytes.Clone(in.block(2)), Agreement: bytes.Clone(in.block(2)), Signature: bytes.Clone(in.block(2))}
 	r.Next = string(in.block(2))

@@ -16,8 +16,9 @@ import (
 type Answer struct {
 	DID     string `json:"did"`
 	Version string `json:"version"` // of the DID document, at least
-	Log     []byte `json:"log"`
-	Notes   []byte `json:"notes"`
+	// Log and Notes may be left out where the vault's newest commit is to be had: it has them.
+	Log   []byte `json:"log,omitempty"`
+	Notes []byte `json:"notes,omitempty"`
 	// Vault is the caller's: it is not looked at here.
 	Vault json.RawMessage `json:"vault,omitempty"`
 }
@@ -32,10 +33,16 @@ func (r *Request) Seal(a Answer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: answerPEM, Bytes: sealed}), nil
+	return AnswerText(sealed), nil
 }
 
-func answerBytes(text []byte) ([]byte, error) {
+// AnswerText puts the text around an answer.
+func AnswerText(sealed []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: answerPEM, Bytes: sealed})
+}
+
+// AnswerBytes are an answer without the text around it. ErrInvalid.
+func AnswerBytes(text []byte) ([]byte, error) {
 	if len(text) > 2*answerMax {
 		return nil, fmt.Errorf("an answer of %d bytes: %w", len(text), ErrInvalid)
 	}
@@ -48,7 +55,7 @@ func answerBytes(text []byte) ([]byte, error) {
 
 // AnswerCode is the code of an answer, which both devices show. ErrInvalid.
 func AnswerCode(text []byte) (string, error) {
-	b, err := answerBytes(text)
+	b, err := AnswerBytes(text)
 	if err != nil {
 		return "", err
 	}
@@ -59,7 +66,7 @@ func AnswerCode(text []byte) (string, error) {
 // device: without it, anybody who saw the request could make this a device of his own
 // identity, and be given what is written here. ErrCode, ErrInvalid.
 func CheckAnswer(text []byte, given string) error {
-	b, err := answerBytes(text)
+	b, err := AnswerBytes(text)
 	if err != nil {
 		return err
 	}
@@ -69,8 +76,13 @@ func CheckAnswer(text []byte, given string) error {
 // Join makes the keystore in cfg.Dir, which waits, one of the identity of an answer. The
 // caller has compared the code. ErrNotRecipient: the answer is to another device, or to an
 // earlier request. ErrDevice: the document does not list this device.
-func Join(ctx context.Context, cfg InitConfig, text []byte) (*Identity, *Answer, error) {
-	sealed, err := answerBytes(text)
+//
+// complete is called with an answer that has no log, and finds it; open opens what is sealed
+// to this device.
+func Join(ctx context.Context, cfg InitConfig, text []byte,
+	complete func(a *Answer, open func(ctx context.Context, info, sealed []byte) ([]byte, error)) error,
+) (*Identity, *Answer, error) {
+	sealed, err := AnswerBytes(text)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -100,6 +112,14 @@ func Join(ctx context.Context, cfg InitConfig, text []byte) (*Identity, *Answer,
 		if err := json.Unmarshal(b, &a); err != nil {
 			return fmt.Errorf("the answer: %v: %w", err, ErrInvalid)
 		}
+		if a.Log == nil && complete != nil {
+			err := complete(&a, func(_ context.Context, info, sealed []byte) ([]byte, error) {
+				return openHPKE(c.agreement, info, sealed)
+			})
+			if err != nil {
+				return err
+			}
+		}
 		if updates, err = copySecret(seed.bytes()); err != nil {
 			return err
 		}
@@ -117,8 +137,8 @@ func Join(ctx context.Context, cfg InitConfig, text []byte) (*Identity, *Answer,
 	if err != nil {
 		return nil, nil, err
 	}
-	if l.Last().VersionID != a.Version {
-		return nil, nil, fmt.Errorf("the answer speaks of version %.80q, and its log ends at %s: %w", a.Version, l.Last().VersionID, ErrInvalid)
+	if !l.Contains(a.Version) {
+		return nil, nil, fmt.Errorf("the answer speaks of version %.80q, and the log ends at %s: %w", a.Version, l.Last().VersionID, ErrRollback)
 	}
 	doc, err := l.Document()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
 // Devices is what the commands on devices work on.
@@ -47,14 +48,20 @@ type Approval struct {
 
 // Approve lets a device in: into the DID document, among those that can open the vault, and
 // hands over where both stand. The caller has compared the code of the request. Done again,
-// it answers again.
-func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant) (*Approval, error) {
+// it answers again. A short answer is for a device that uses the same Egress: it leaves out
+// what stands in the newest commit.
+func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, short bool) (*Approval, error) {
 	vault, err := readVault(d.Home.vaultFile())
 	if err != nil {
 		return nil, err
 	}
 	if vault == "" {
 		return nil, ErrNoVault
+	}
+	if short {
+		if _, err := Connect(ctx, d.Home); err != nil {
+			return nil, fmt.Errorf("the new device gets the newest commit from Egress, and only a mounted drive brings it there: %w", err)
+		}
 	}
 	if err := RefreshLog(ctx, d.Home, d.Config, d.Log); err != nil {
 		return nil, err
@@ -68,23 +75,44 @@ func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant) (*A
 	if err != nil {
 		return nil, fmt.Errorf("the device is in the DID document, and cannot open the drive yet; approve it again: %w", err)
 	}
+	if short {
+		if err := d.inEgress(ctx); err != nil {
+			return nil, err
+		}
+	}
 	over := handedOver{}
 	if over.Head, err = fs.HandOut(d.Home.State, vault); err != nil {
 		return nil, err
 	}
-	if over.IPFS, over.Egress, err = d.places(); err != nil {
+	a := auth.Answer{DID: done.Document.ID, Version: out.Version}
+	if short {
+		over.Head = over.Head.Short()
+	} else if over.IPFS, over.Egress, err = d.places(); err != nil {
+		return nil, err
+	} else {
+		a.Log, a.Notes = done.Log, done.Notes
+	}
+	if a.Vault, err = json.Marshal(over); err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(over)
-	if err != nil {
-		return nil, err
-	}
-	out.Answer, err = r.Seal(auth.Answer{DID: done.Document.ID, Version: out.Version, Log: done.Log, Notes: done.Notes, Vault: b})
+	out.Answer, err = r.Seal(a)
 	if err != nil {
 		return nil, err
 	}
 	out.Code, err = auth.AnswerCode(out.Answer)
 	return out, err
+}
+
+// inEgress returns when the newest commit is at another machine.
+func (d Devices) inEgress(ctx context.Context) error {
+	c, err := Connect(ctx, d.Home)
+	if err == nil {
+		err = c.Sync(ctx, "egress:1")
+	}
+	if err != nil {
+		return fmt.Errorf("the newest commit is not in Egress yet; approve again: %w", err)
+	}
+	return nil
 }
 
 // places are the node and the Egress that another machine can use too.
@@ -130,7 +158,10 @@ func (d Devices) Join(ctx context.Context, answer []byte) (*Joined, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	id, a, err := auth.Join(ctx, auth.InitConfig{Dir: d.Home.Keystore, Passphrase: d.Passphrase}, answer)
+	id, a, err := auth.Join(ctx, auth.InitConfig{Dir: d.Home.Keystore, Passphrase: d.Passphrase}, answer,
+		func(a *auth.Answer, open func(context.Context, []byte, []byte) ([]byte, error)) error {
+			return d.complete(ctx, a, open)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +182,30 @@ func (d Devices) Join(ctx context.Context, answer []byte) (*Joined, error) {
 	out := &Joined{DID: id.DID, Device: id.Device.ID, Version: a.Version, Vault: head.Vault, Sequence: head.Sequence, IPFS: over.IPFS}
 	out.Egress, err = d.useEgress(over.Egress)
 	return out, err
+}
+
+// complete reads from the newest commit what a short answer leaves out.
+func (d Devices) complete(ctx context.Context, a *auth.Answer, open crypt.Opener) error {
+	var over handedOver
+	if err := json.Unmarshal(a.Vault, &over); err != nil || over.Head == nil {
+		return fmt.Errorf("the answer's vault: %v: %w", err, fs.ErrInvalid)
+	}
+	commit, err := crypt.ParseCID(over.Head.Commit)
+	if err != nil {
+		return fmt.Errorf("the answer's commit: %v: %w", err, fs.ErrInvalid)
+	}
+	store, err := IdentitySearch{Home: d.Home, Config: d.Config, Log: d.Log}.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, searchEgress)
+	defer cancel()
+	ev, err := fs.Examine(ctx, store, open, fs.CommitName{Vault: over.Head.Vault, Device: over.Head.Device, Sequence: over.Head.Sequence}, commit)
+	if err = errors.Join(err, store.Close()); err != nil {
+		return fmt.Errorf("the newest commit of the vault: %w", err)
+	}
+	a.Log, a.Notes = ev.Log, ev.Notes
+	return nil
 }
 
 // useEgress uses the Egress of the other device, unless this one has its own.

@@ -121,7 +121,7 @@ func (m *machine) enrol(g auth.Grant) *machine {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if _, _, err := auth.Join(ctx, auth.InitConfig{Dir: other.keystore(), Passphrase: thiefPass, KDF: lightKDF()}, text); err != nil {
+	if _, _, err := auth.Join(ctx, auth.InitConfig{Dir: other.keystore(), Passphrase: thiefPass, KDF: lightKDF()}, text, nil); err != nil {
 		m.t.Fatal(err)
 	}
 	other.login()

@@ -98,6 +98,13 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	if err := heal(ctx, store, v.home.State, vault, v.log); err != nil {
 		return fs.HeadInfo{}, err
 	}
+	n := news{home: v.home, config: v.config, id: id, store: store, vault: vault, log: v.log}
+	if err := n.fetch(ctx); err != nil {
+		if v.takeOver { // or it would begin beside what is there
+			return fs.HeadInfo{}, fmt.Errorf("asking Egress for commits of other devices: %w", err)
+		}
+		v.log.Warn("asking Egress for commits of other devices", "error", err)
+	}
 	cfg := fs.Config{
 		Store: store, Identity: id, Vault: vault, StateDir: v.home.State, JournalDir: filepath.Join(v.home.Journal, vault),
 		Deadline: v.config.Deadline.Duration, MemoryLimit: v.config.MemoryMiB << 20, ReadOnly: true, Log: v.log,

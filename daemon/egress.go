@@ -111,17 +111,18 @@ func (e *egress) choosePolicy(ctx context.Context, c Config) cluster.Policy {
 	return p
 }
 
-// start begins to keep copies of what the tree commits. first is its newest commit.
-func (e *egress) start(first fs.HeadInfo) {
+// start begins to keep copies of what the tree commits. first is its newest commit, if its
+// copies are this device's. watch runs beside it.
+func (e *egress) start(first fs.HeadInfo, watch func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.mu.Lock()
 	none := len(e.commits) == 0
 	e.mu.Unlock()
-	if none { // else there has been a newer one meanwhile
+	if none && first.Sequence > 0 { // else there has been a newer one meanwhile
 		e.committed(first)
 	}
-	go e.run(ctx)
+	go e.run(ctx, watch)
 }
 
 func (e *egress) stop() {
@@ -149,10 +150,11 @@ func (e *egress) committed(h fs.HeadInfo) {
 	}
 }
 
-func (e *egress) run(ctx context.Context) {
+func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 	defer close(e.done)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { watch(ctx) })
 	wg.Go(func() {
 		if err := e.keeper.Run(ctx); err != nil && ctx.Err() == nil {
 			e.log.Error("keeping copies", "error", err)

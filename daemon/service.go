@@ -145,7 +145,11 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 	// The store gives up first, and says why.
 	o.Deadline = p.Config.Deadline.Duration + 10*time.Second
 	if s.egress != nil {
-		s.egress.start(s.tree.Status().Commit)
+		first := s.tree.Status()
+		if first.Commit.Device != p.Identity.Device() {
+			first.Commit = fs.HeadInfo{} // its copies are the other device's
+		}
+		s.egress.start(first.Commit, s.news(first.Vault).watch)
 	}
 	s.meter = newMeter(s.tree)
 	if s.server, err = fuse.Mount(ctx, s.meter, p.Mountpoint, o); err != nil {

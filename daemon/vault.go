@@ -45,6 +45,12 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := heal(ctx, s.store, h.State, vault, s.p.Log); err != nil {
 		return nil, err
 	}
+	if vault != "" {
+		// What cannot be reached now does not keep anybody from working.
+		if err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {
+			s.p.Log.Warn("asking Egress for commits of other devices", "error", err)
+		}
+	}
 	if vault == "" {
 		if vault, err = s.findVault(ctx, cfg); err != nil {
 			return nil, err
@@ -63,6 +69,10 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
 	return fs.Open(ctx, cfg)
+}
+
+func (s *Service) news(vault string) news {
+	return news{home: s.p.Home, config: s.p.Config, id: s.p.Identity, store: s.store, vault: vault, log: s.p.Log}
 }
 
 func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) {

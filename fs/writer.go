@@ -90,6 +90,12 @@ func HandOut(stateDir, vault string) (*Handover, error) {
 	return &Handover{Vault: vault, acceptedHead: a}, nil
 }
 
+// Short is the handover without what the commit has too.
+func (h Handover) Short() *Handover {
+	h.Keyring = nil
+	return &h
+}
+
 // Receive remembers a handover in a state directory that knows of no commit, or of an older
 // one of the same vault.
 func Receive(stateDir string, b json.RawMessage) (*Handover, error) {

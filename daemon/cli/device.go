@@ -12,8 +12,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
 )
@@ -31,6 +29,8 @@ type deviceCommand struct {
 	until      string
 	configFile string
 	ipfs       string
+	egress     bool
+	wait       time.Duration
 	all, json  bool
 
 	end time.Time
@@ -43,6 +43,8 @@ func (c *deviceCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.answer, "answer", "", "add: take the answer in `FILE` (- is standard input)")
 	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, not to standard output")
 	f.StringVar(&c.code, "code", "", "approve, add --answer: the `CODE` that the other device shows; asked for on a terminal")
+	f.BoolVar(&c.egress, "egress", false, "add, approve: carry request and answer over by the Egress that both devices use")
+	f.DurationVar(&c.wait, "wait", 10*time.Minute, "add --egress: wait so long for the answer")
 	f.BoolVar(&c.readOnly, "read-only", false, "approve: the device may read, and not write")
 	f.StringVar(&c.until, "until", "", "approve: the device may write until `TIME` (2026-01-31, or as 2026-01-31T12:00:00Z) and changes no devices")
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
@@ -63,6 +65,9 @@ func (c *deviceCommand) parse(args []string) error {
 		c.arg = args[1]
 	default:
 		return fmt.Errorf("%w: want add, approve FILE, list, revoke DEVICE, rekey or take-over", errUsage)
+	}
+	if c.egress && (c.answer != "" || c.answerOut != "" || c.requestOut != "" || c.arg != "-") {
+		return fmt.Errorf("%w: with --egress there are no files", errUsage)
 	}
 	if c.until == "" {
 		return nil
@@ -108,7 +113,7 @@ func (c *deviceCommand) run(ctx context.Context, e *env) error {
 	}
 	var request *auth.Request
 	if c.what == "approve" { // before anybody is asked for anything
-		if request, err = c.request(e); err != nil {
+		if request, err = c.request(ctx, e, d); err != nil {
 			return err
 		}
 	}
@@ -138,63 +143,6 @@ func (c *deviceCommand) print(e *env, v any, text string) error {
 	}
 	_, err := fmt.Fprintln(e.out, text)
 	return err
-}
-
-// add makes this machine's keys and asks for approval, or takes the answer.
-func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error {
-	if s, err := auth.Inspect(e.home.Keystore); err == nil && s.DID != "" {
-		return fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
-	} else if err != nil && !errors.Is(err, auth.ErrNoIdentity) {
-		return err
-	} else if err != nil && c.answer != "" {
-		return err
-	}
-	var err error
-	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", !auth.Waits(e.home.Keystore)); err != nil {
-		return err
-	}
-	defer clear(d.Passphrase)
-	if c.answer != "" {
-		return c.join(ctx, e, d)
-	}
-	name := c.name
-	if name == "" {
-		name = deviceName()
-	}
-	r, err := auth.Enrol(ctx, auth.InitConfig{Dir: e.home.Keystore, Passphrase: d.Passphrase, DeviceName: name})
-	if err != nil {
-		return err
-	}
-	if c.requestOut != "" {
-		if err := os.WriteFile(c.requestOut, r.Encode(), 0o600); err != nil {
-			return fmt.Errorf("%w: --request-out: %w", errUsage, err)
-		}
-	}
-	if c.json {
-		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "request": string(r.Encode()), "code": r.Code(), "scan": r.Scan()})
-	}
-	if c.requestOut == "" {
-		fmt.Fprintf(e.out, "%s", r.Encode())
-	}
-	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		if err := drawQR(e.err, r.Scan()); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(e.err, "\nCode of this device: %s\n\n", r.Code())
-	fmt.Fprintln(e.err, "Carry the request to a device of yours and say `ipfscloud device approve FILE` there;")
-	fmt.Fprintln(e.err, "it asks for the code above. Bring its answer back: `ipfscloud device add --answer FILE`.")
-	if !e.terminal() {
-		return nil
-	}
-	fmt.Fprint(e.err, "Or paste the answer here (Ctrl-D to do it later):\n")
-	c.answer = "-"
-	if err := c.join(ctx, e, d); errors.Is(err, io.EOF) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return nil
 }
 
 // readMessage reads a message of a device: a file, or what is pasted up to its last line.
@@ -235,35 +183,18 @@ func (c *deviceCommand) askCode(e *env, prompt string) (string, error) {
 	return e.ask(prompt)
 }
 
-func (c *deviceCommand) join(ctx context.Context, e *env, d daemon.Devices) error {
-	answer, err := e.readMessage(c.answer)
-	if err != nil {
-		return err
-	}
-	code, err := c.askCode(e, "Code that the other device shows with the answer: ")
-	if err != nil {
-		return err
-	}
-	if err := auth.CheckAnswer(answer, code); err != nil {
-		return err
-	}
-	j, err := d.Join(ctx, answer)
-	if err != nil {
-		return err
-	}
-	if !c.json {
-		fmt.Fprintf(e.err, "This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
-		if len(j.Egress) > 0 {
-			fmt.Fprintln(e.err, "Its Egress is used:", strings.Join(j.Egress, ", "))
-		} else if j.IPFS != "" {
-			fmt.Fprintln(e.err, "The other device uses the IPFS node at", j.IPFS)
+func (c *deviceCommand) request(ctx context.Context, e *env, d daemon.Devices) (*auth.Request, error) {
+	if c.egress {
+		code, err := c.askCode(e, "Code that the new device shows: ")
+		if err != nil {
+			return nil, err
 		}
-		fmt.Fprintln(e.err, "Log in with `ipfscloud login`, and mount. The drive is read-only here until `ipfscloud device take-over`.")
+		r, err := d.FindRequest(ctx, code)
+		if err == nil && e.terminal() {
+			fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+		}
+		return r, err
 	}
-	return c.print(e, map[string]any{"did": j.DID, "device": j.Device, "version": j.Version, "vault": j.Vault, "sequence": j.Sequence}, j.DID)
-}
-
-func (c *deviceCommand) request(e *env) (*auth.Request, error) {
 	if c.arg == "-" && e.terminal() {
 		fmt.Fprintln(e.err, "Paste the request of the new device:")
 	}
@@ -309,9 +240,14 @@ func (c *deviceCommand) scope() string {
 }
 
 func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r *auth.Request) error {
-	a, err := d.Approve(ctx, r, c.grant())
+	a, err := d.Approve(ctx, r, c.grant(), c.egress)
 	if err != nil {
 		return err
+	}
+	if c.egress {
+		if err := d.PostAnswer(ctx, r, a.Answer); err != nil {
+			return err
+		}
 	}
 	if c.answerOut != "" {
 		if err := os.WriteFile(c.answerOut, a.Answer, 0o600); err != nil {
@@ -322,10 +258,14 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "version": a.Version, "sequence": a.Commit.Sequence,
 			"answer": string(a.Answer), "code": a.Code})
 	}
-	if c.answerOut == "" {
+	if c.answerOut == "" && !c.egress {
 		fmt.Fprintf(e.out, "%s", a.Answer)
 	}
 	fmt.Fprintf(e.err, "Approved with version %s and commit %d.\nCode of the answer: %s\n", a.Version, a.Commit.Sequence, a.Code)
+	if c.egress {
+		fmt.Fprintln(e.err, "The new device takes the answer from Egress, and asks for this code.")
+		return nil
+	}
 	fmt.Fprintln(e.err, "The new device takes the answer with `ipfscloud device add --answer FILE`, and asks for this code.")
 	return nil
 }

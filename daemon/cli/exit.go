@@ -41,6 +41,7 @@ var exits = []struct {
 	{auth.ErrScope, ExitRefused, "a device with all rights can approve it anew"},
 	{auth.ErrEnrols, ExitRefused, "`ipfscloud device add` shows its request again"},
 	{auth.ErrNoDevice, ExitNotFound, "see `ipfscloud device list`"},
+	{daemon.ErrNoPost, ExitNotFound, "an hour after it was asked for, a request is gone: ask again"},
 	{daemon.ErrNoVault, ExitNotFound, "`ipfscloud mount MOUNTPOINT`"},
 	{daemon.ErrOtherWriter, ExitBusy, "`ipfscloud device take-over` makes this device the one that writes"},
 	{auth.ErrDeactivated, ExitRefused, "a DID that was given up stays so"},

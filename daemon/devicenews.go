@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+const newsWait = 30 * time.Second // that a mount waits for news from Egress
+
+// news brings the commits of other devices from Egress to the node of this one.
+type news struct {
+	home   Home
+	config Config
+	id     fs.Identity
+	store  fs.Store
+	vault  string
+	log    *slog.Logger
+}
+
+// shared tells whether the identity has other devices, besides the recovery key.
+func (n news) shared(ctx context.Context) bool {
+	list, err := n.id.Recipients(ctx)
+	return err == nil && len(list) > 2
+}
+
+// fetch links the newest commit of another device that Egress has and the node has not, if
+// it verifies. Without Egress it does nothing.
+func (n news) fetch(ctx context.Context) error {
+	if !n.shared(ctx) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, newsWait)
+	defer cancel()
+	client, err := egressClient(n.home, n.config, n.log)
+	if client == nil || err != nil {
+		return err
+	}
+	defer client.Close()
+	pins, err := client.Find(ctx, vaultKey, n.vault)
+	if err != nil {
+		return egressError(err)
+	}
+	names, err := n.store.Commits(ctx, n.vault)
+	if err != nil {
+		return err
+	}
+	have := map[fs.CommitName]bool{}
+	for _, c := range names {
+		have[c] = true
+	}
+	known, _, err := fs.LastAccepted(n.home.State, n.vault)
+	if err != nil {
+		return err
+	}
+	met := false
+	tries := 0
+	for _, p := range vaultsOf(pins)[n.vault] {
+		if p.name.Device == n.id.Device() || p.name.Sequence < known.Sequence || have[p.name] {
+			continue
+		}
+		if tries++; tries > restoreTries {
+			break
+		}
+		if !met {
+			if err := meetPeers(ctx, n.store, client); err != nil {
+				return err
+			}
+			met = true
+		}
+		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid)
+		switch {
+		case err == nil:
+			n.log.Info("another device's commit came from Egress", "device", f.Head.Device, "sequence", f.Head.Sequence)
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
+		case errors.Is(err, crypt.ErrNotRecipient):
+			n.log.Warn("a commit in Egress is not for this device", "device", p.name.Device, "sequence", p.name.Sequence)
+		default:
+			n.log.Warn("a commit in Egress cannot be used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
+		}
+	}
+	return nil
+}
+
+const askNews = time.Minute // between two looks while the drive is mounted
+
+// watch looks for news until ctx ends: a device that was relieved while it is mounted learns
+// of it before its next commit.
+func (n news) watch(ctx context.Context) {
+	tick := time.NewTicker(askNews)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := n.fetch(ctx); err != nil && ctx.Err() == nil {
+			n.log.Info("asking Egress for commits of other devices", "error", err)
+		}
+	}
+}
