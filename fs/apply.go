@@ -152,7 +152,8 @@ func (t *Tree) dropName(dir *inode, name string, in *inode, now int64) {
 		in.parent = nil
 	}
 	if in.isDir() && !in.base.IsZero() {
-		in.committed = &committedBody{dir: true, tree: in.base}
+		root := in.base
+		in.committed = &committedBody{dir: true, tree: &root}
 	}
 	in.orphan = true
 	t.orphans[in] = struct{}{}
@@ -290,8 +291,13 @@ func (t *Tree) resize(in *inode, size uint64) {
 	in.attr.Size = size
 }
 
-// loadExtents reads the extents of a file that has pages for them.
+// loadExtents makes the extents of a file, for which it may have to read pages.
 func (t *Tree) loadExtents(in *inode) error {
+	if in.small != nil {
+		in.unpack()
+		t.weigh(in)
+		return nil
+	}
 	x, err := readExtents(t.btree(crypt.PageExtents, *in.tree))
 	if err != nil {
 		return err

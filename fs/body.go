@@ -188,7 +188,9 @@ func (w *commitWriter) finish(f *frozenInode) error {
 	}
 	old := f.committed.value()
 	f.newExt = f.newExt.join()
-	f.newBody = &committedBody{ext: f.newExt}
+	if f.newBody = nil; len(f.newExt) > 0 {
+		f.newBody = &committedBody{ext: f.newExt}
+	}
 	w.countBlobs(old.ext, f.newExt)
 	if f.rewrote {
 		for _, s := range f.ext.blobs() {
@@ -197,17 +199,17 @@ func (w *commitWriter) finish(f *frozenInode) error {
 	}
 
 	if len(f.newExt) > maxInlineExtents {
-		root, err := w.tree(crypt.PageExtents, old.tree).apply(extentChanges(old, f.newExt), w, linkExtent)
+		root, err := w.tree(crypt.PageExtents, old.root()).apply(extentChanges(old, f.newExt), w, linkExtent)
 		if err != nil {
 			return err
 		}
 		r.body, r.root, r.alloc = bodyTree, root, f.newExt.allocated()
-		f.newBody.tree = root
+		f.newBody.tree = &root
 		w.dropNode(&old, old.ext)
 		return nil
 	}
-	if !old.tree.IsZero() {
-		if err := w.tree(crypt.PageExtents, old.tree).walk(w.dropPage); err != nil {
+	if old.tree != nil {
+		if err := w.tree(crypt.PageExtents, old.root()).walk(w.dropPage); err != nil {
 			return err
 		}
 	}
@@ -259,7 +261,7 @@ func (w *commitWriter) countBlobs(old, now extents) {
 // extentChanges are the changes that make the pages of old those of x.
 func extentChanges(old committedBody, x extents) []change {
 	var was extents
-	if !old.tree.IsZero() {
+	if old.tree != nil {
 		was = old.ext
 	}
 	var out []change

@@ -12,6 +12,8 @@ type btree struct {
 	kind crypt.PageKind
 	root crypt.PagePointer
 	get  pageSource
+	// ahead is told which pages a scan comes to soon, if not nil.
+	ahead func(kind crypt.PageKind, items []item)
 }
 
 // lookup returns the value of key.
@@ -59,6 +61,9 @@ func (t *btree) scanPage(ptr *crypt.PagePointer, from string, fn func(string, []
 		return true, nil
 	}
 	for i := p.childFor(from); i < len(p.items); i++ {
+		if t.ahead != nil {
+			t.ahead(t.kind, p.items[i+1:])
+		}
 		if more, err := t.scanPage(&p.items[i].down.child, from, fn); !more || err != nil {
 			return false, err
 		}

@@ -48,6 +48,15 @@ func (c *lru[V]) peek(cid CID) (v V, ok bool) {
 	return e.Value.(*lruEntry[V]).v, true
 }
 
+// has reports whether a value is there, or on its way.
+func (c *lru[V]) has(cid CID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, there := c.byCID[cid]
+	_, coming := c.flight[cid]
+	return there || coming
+}
+
 func (c *lru[V]) put(cid CID, v V, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -454,6 +454,10 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 			return
 		}
 	}
+	if err := t.loadOrphans(ctx); err != nil {
+		t.cfg.Log.Warn("reading where removed files lie that are in use", "error", err)
+		return
+	}
 	open := t.openBlobs()
 	var keys []string
 	var cids []CID

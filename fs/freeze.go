@@ -1,6 +1,9 @@
 package fs
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // job is a view of the tree, frozen at one journal position, that a commit writes.
 // Everything in it is a copy or is never changed; the committer alone reads it.
@@ -92,6 +95,9 @@ func (t *Tree) freezeDir(d *inode) *frozenInode {
 }
 
 func (t *Tree) freezeInode(in *inode) *frozenInode {
+	if in.fileState != nil && in.small != nil {
+		in.unpack()
+	}
 	f := &frozenInode{in: in, committed: in.committed,
 		rec: record{attr: in.attr, label: in.label, xattrs: in.xattrs, target: in.target}}
 	switch {
@@ -255,8 +261,9 @@ func (t *Tree) installDir(f *frozenInode) {
 	d := f.in
 	d.base, d.since = f.rec.root, t.top.sequence
 	if d.orphan {
-		d.committed = &committedBody{dir: true, tree: d.base}
-		if !d.base.IsZero() {
+		if d.committed = nil; !d.base.IsZero() {
+			root := d.base
+			d.committed = &committedBody{dir: true, tree: &root}
 			t.orphans[d] = struct{}{}
 		}
 	}
@@ -287,10 +294,28 @@ func (t *Tree) installFile(f *frozenInode) {
 	}
 	t.adopt(f)
 	in.committed = f.newBody
+	if f.rec.body == bodyInline && in.holders <= 1 { // it did not change since
+		in.pack()
+	}
 	t.weigh(in)
 	if in.orphan && !in.committed.isZero() {
 		t.orphans[in] = struct{}{}
 	}
+}
+
+// loadOrphans reads the extents of files without names that are in use: the pages that hold
+// them are going to be freed.
+func (t *Tree) loadOrphans(ctx context.Context) error {
+	return t.do(ctx, func() error {
+		for in := range t.orphans {
+			if in.refs > 0 && in.isRegular() && in.unloaded && in.small == nil {
+				if err := t.loadExtents(in); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // openBlobs are the blobs of inodes without names that are still in use.
@@ -304,9 +329,6 @@ func (t *Tree) openBlobs() map[CID]bool {
 		}
 		for _, s := range in.ext.blobs() {
 			out[s.ptr.CID] = true
-		}
-		if in.unloaded {
-			out[in.tree.CID] = true
 		}
 	}
 	return out

@@ -48,20 +48,49 @@ type dirState struct {
 // fileState is the content of a regular file.
 type fileState struct {
 	ext       extents
-	tree      *crypt.PagePointer // extents not loaded yet, if unloaded
+	unloaded  bool               // ext is not there yet: it is made of tree, or of small
+	extShared bool               // somebody else reads ext: copy it before a change
+	tree      *crypt.PagePointer // pages of extents
+	small     []byte             // all bytes of a file that lives in its record
 	stream    *stream            // open on this file, or nil
 	lastEnd   uint64             // where the last write ended
-	extShared bool               // somebody else reads ext: copy it before a change
-	unloaded  bool
+}
+
+// pack keeps the bytes of a small file as they are, instead of extents over sources.
+func (in *inode) pack() {
+	if len(in.ext) != 1 || in.stream != nil {
+		return
+	}
+	e := &in.ext[0]
+	if e.src.stored() || e.off != 0 || uint64(e.len) != in.attr.Size || e.len > inlineMax {
+		return
+	}
+	in.attr.Blocks = in.stat().Blocks
+	in.small, in.unloaded = bytes.Clone(e.src.data[e.at:e.at+e.len]), true
+	in.ext, in.extShared = nil, false
+}
+
+// unpack makes extents again.
+func (in *inode) unpack() {
+	in.ext = extents{{len: uint32(len(in.small)), src: &source{data: in.small, frozen: true}}}
+	in.small, in.unloaded = nil, false
 }
 
 // committedBody is what an inode's content takes in the store; nil is nothing.
 type committedBody struct {
 	dir  bool // tree holds names, not extents
 	ext  extents
-	tree crypt.PagePointer
+	tree *crypt.PagePointer // nil if there are no pages
 	salt crypt.Label
 	node CID // node of few extents over several blobs
+}
+
+// root is the pointer to the pages, or zero.
+func (b *committedBody) root() crypt.PagePointer {
+	if b == nil || b.tree == nil {
+		return crypt.PagePointer{}
+	}
+	return *b.tree
 }
 
 // value is the body, which is not there for nil.
@@ -72,7 +101,7 @@ func (b *committedBody) value() committedBody {
 	return *b
 }
 
-func (b *committedBody) isZero() bool { return b == nil || len(b.ext) == 0 && b.tree.IsZero() }
+func (b *committedBody) isZero() bool { return b == nil || len(b.ext) == 0 && b.tree == nil }
 
 // newInode makes an inode of a type of st_mode's.
 func newInode(a Attr) *inode {
@@ -139,7 +168,8 @@ func inodeOf(r *record) *inode {
 		in.base = r.root
 	case bodyInline:
 		if len(r.inline) > 0 {
-			in.ext = extents{{len: uint32(len(r.inline)), src: &source{data: bytes.Clone(r.inline), frozen: true}}}
+			in.small, in.unloaded = bytes.Clone(r.inline), true
+			in.attr.Blocks = (uint64(len(r.inline)) + 511) / 512
 		}
 	case bodyExtents:
 		in.ext, in.extShared = r.extents, true
@@ -150,7 +180,7 @@ func inodeOf(r *record) *inode {
 	case bodyTree:
 		root := r.root // without the rest of the record
 		in.tree, in.unloaded = &root, true
-		in.committed = &committedBody{tree: r.root}
+		in.committed = &committedBody{tree: &root}
 		in.attr.Blocks = (r.alloc + 511) / 512
 	}
 	return in

@@ -62,7 +62,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 // Open opens a vault at its newest commit and replays the journal. A store that shows an
 // older state than this device has accepted, or another one of the same number, is opened
 // read-only, with an alert.
-func Open(ctx context.Context, cfg Config) (*Tree, error) {
+func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	cfg.fill()
 	state, err := openState(cfg.StateDir)
 	if err != nil {
@@ -88,6 +88,12 @@ func Open(ctx context.Context, cfg Config) (*Tree, error) {
 		}
 	}
 	t.commits = newCommitter(t)
+	t.ahead = newReadAhead(t.reader)
+	defer func() {
+		if err != nil {
+			t.ahead.close()
+		}
+	}()
 	if t.readOnly == nil {
 		if err := t.openJournal(ctx, l); err != nil {
 			return nil, err
@@ -411,6 +417,7 @@ func (t *Tree) shut(end func(*journal.Journal) error) error {
 	t.closed = true
 	t.mu.Unlock()
 	t.commits.close()
+	t.ahead.close()
 	if t.journal == nil {
 		return nil
 	}

@@ -122,7 +122,7 @@ func (t *Tree) Info(ctx context.Context, path string) (info PathInfo, err error)
 			}
 			b := in.committed.value()
 			info.Node = b.node
-			if !b.tree.IsZero() {
+			if b.tree != nil {
 				info.Node = b.tree.Node
 			}
 		}

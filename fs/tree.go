@@ -60,6 +60,7 @@ func (c *Config) fill() {
 type Tree struct {
 	cfg     Config
 	reader  *reader
+	ahead   *readAhead
 	journal *journal.Journal // nil on a read-only tree
 	stage   *stage           // nil on a read-only tree
 	state   *stateFile
@@ -187,7 +188,7 @@ func (t *Tree) memoryPage(kind crypt.PageKind, ptr *crypt.PagePointer) (*page, e
 }
 
 func (t *Tree) btree(kind crypt.PageKind, root crypt.PagePointer) *btree {
-	return &btree{kind: kind, root: root, get: t.memoryPage}
+	return &btree{kind: kind, root: root, get: t.memoryPage, ahead: t.ahead.pages}
 }
 
 // get returns a loaded inode. The kernel only speaks of inodes that it looked up.

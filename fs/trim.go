@@ -9,9 +9,10 @@ import (
 const (
 	inodeWeight  = 320
 	dirWeight    = 256
-	fileWeight   = 64
+	fileWeight   = 96
 	extentWeight = 24 + 128
-	bodyWeight   = 224
+	bodyWeight   = 112
+	treeWeight   = 144
 	attrWeight   = 64
 
 	// changeWeight is what a changed name takes until it is committed, besides its inode:
@@ -30,12 +31,12 @@ func (in *inode) measure() int32 {
 		n += dirWeight
 	}
 	if f := in.fileState; f != nil {
-		n += fileWeight + len(f.ext)*extentWeight
+		n += fileWeight + len(f.ext)*extentWeight + cap(f.small)
 		if len(f.ext) == 1 { // the content of a small file stays
 			n += cap(f.ext[0].src.data)
 		}
-		if f.unloaded {
-			n += bodyWeight
+		if f.tree != nil {
+			n += treeWeight
 		}
 	}
 	if in.committed != nil {
@@ -79,7 +80,7 @@ func (t *Tree) balance() {
 
 // changeLimit is how many names may change before a commit begins at once. With twice as
 // many those who change more are held up.
-func (t *Tree) changeLimit() int { return int(t.cfg.MemoryLimit / 8 / changeWeight) }
+func (t *Tree) changeLimit() int { return int(t.cfg.MemoryLimit / 16 / changeWeight) }
 
 // noteChange counts what changed since the freeze.
 func (t *Tree) noteChange() {
@@ -123,7 +124,7 @@ func (t *Tree) unload(in *inode) {
 }
 
 // inodeLimit is how many bytes loaded inodes may take.
-func (t *Tree) inodeLimit() int64 { return t.cfg.MemoryLimit / 4 }
+func (t *Tree) inodeLimit() int64 { return t.cfg.MemoryLimit / 5 }
 
 // Loaded is the number of inodes in memory, and about how many bytes they take. The
 // kernel's references keep them there: who wants fewer must ask the kernel to forget some.

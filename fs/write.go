@@ -299,17 +299,17 @@ func (w *commitWriter) inodeTable(j *job, root crypt.PagePointer) (crypt.PagePoi
 // dropBody notes that the content of an inode is not needed from this commit on.
 func (w *commitWriter) dropBody(b *committedBody) error {
 	if b.dir {
-		return w.tree(crypt.PageDirectory, b.tree).walk(w.dropPage)
+		return w.tree(crypt.PageDirectory, b.root()).walk(w.dropPage)
 	}
 	x := b.ext
-	if !b.tree.IsZero() {
+	if b.tree != nil {
 		var err error
 		if x == nil {
-			if x, err = readExtents(w.tree(crypt.PageExtents, b.tree)); err != nil {
+			if x, err = readExtents(w.tree(crypt.PageExtents, b.root())); err != nil {
 				return err
 			}
 		}
-		if err := w.tree(crypt.PageExtents, b.tree).walk(w.dropPage); err != nil {
+		if err := w.tree(crypt.PageExtents, b.root()).walk(w.dropPage); err != nil {
 			return err
 		}
 	}
