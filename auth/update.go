@@ -85,6 +85,9 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		}
 		defer wipeAll(seeds)
 		seed, number, err := committedBy(l, seeds)
+		if own := signingPublic(c.signing); errors.Is(err, ErrDevice) && lists(now, own) && grantOf(now, own).Scope != ScopeFull {
+			err = fmt.Errorf("device %s does not change the document: %w", k.device, ErrScope)
+		}
 		if err != nil {
 			return false, err
 		}

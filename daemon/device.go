@@ -58,6 +58,9 @@ func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, sho
 	if vault == "" {
 		return nil, ErrNoVault
 	}
+	if err := d.writes(vault); err != nil { // before the document is changed
+		return nil, err
+	}
 	if short {
 		if _, err := Connect(ctx, d.Home); err != nil {
 			return nil, fmt.Errorf("the new device gets the newest commit from Egress, and only a mounted drive brings it there: %w", err)
@@ -101,6 +104,19 @@ func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, sho
 	}
 	out.Code, err = auth.AnswerCode(out.Answer)
 	return out, err
+}
+
+// writes wants this device to be the one that writes the drive, as far as it knows.
+func (d Devices) writes(vault string) error {
+	sum, err := auth.Inspect(d.Home.Keystore)
+	if err != nil {
+		return err
+	}
+	name, _, err := fs.LastAccepted(d.Home.State, vault)
+	if err != nil || name.Sequence == 0 || name.Device == sum.Device {
+		return err
+	}
+	return fmt.Errorf("%w: %s made commit %d", ErrOtherWriter, name.Device, name.Sequence)
 }
 
 // inEgress returns when the newest commit is at another machine.
@@ -232,16 +248,19 @@ func (d Devices) useEgress(e *egressAnswer) ([]string, error) {
 }
 
 // Revoke takes a device out of the DID document, and gives the vault a new key that it does
-// not have. A device that is out already gets the new key only.
+// not have. This device is the one that writes from then on.
 func (d Devices) Revoke(ctx context.Context, device string) (version string, head fs.HeadInfo, err error) {
 	if err := RefreshLog(ctx, d.Home, d.Config, d.Log); err != nil {
+		return "", head, err
+	}
+	if err := d.ahead(ctx); err != nil {
 		return "", head, err
 	}
 	doc, err := auth.Revoke(ctx, d.Home.Keystore, d.Passphrase, device)
 	if err != nil {
 		return "", head, err
 	}
-	head, err = vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, log: d.Log}.run(ctx)
+	head, err = vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, takeOver: true, log: d.Log}.run(ctx)
 	if errors.Is(err, ErrNoVault) {
 		err = nil
 	}
@@ -251,9 +270,28 @@ func (d Devices) Revoke(ctx context.Context, device string) (version string, hea
 	return doc.Version.ID, head, err
 }
 
-// Rekey gives the vault a new key for the devices that are in the DID document.
+// ahead takes over if another device writes the drive: when that one is revoked, a commit
+// of this device stands on top of its last one. If it cannot be, the last commit that this
+// device has accepted is what counts. fs.ErrBusy when the drive is mounted here, to read.
+func (d Devices) ahead(ctx context.Context) error {
+	vault, err := readVault(d.Home.vaultFile())
+	if err != nil || vault == "" || d.writes(vault) == nil {
+		return err
+	}
+	_, err = d.TakeOver(ctx)
+	if errors.Is(err, fs.ErrBusy) || ctx.Err() != nil || errors.Is(err, auth.ErrPassphrase) {
+		return err
+	}
+	if err != nil {
+		d.Log.Warn("taking over from the other device", "error", err)
+	}
+	return nil
+}
+
+// Rekey gives the vault a new key for the devices that are in the DID document; this one
+// writes from then on.
 func (d Devices) Rekey(ctx context.Context) (fs.HeadInfo, error) {
-	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, log: d.Log}.run(ctx)
+	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, takeOver: true, log: d.Log}.run(ctx)
 }
 
 // TakeOver makes this device the one that writes the drive.

@@ -366,7 +366,7 @@ func TestDeviceScopes(t *testing.T) {
 	}
 	// Neither has an update key.
 	for _, m := range []*machine{reader, guest} {
-		if _, err := auth.Rotate(ctx, m.keystore(), thiefPass); !errors.Is(err, auth.ErrDevice) {
+		if _, err := auth.Rotate(ctx, m.keystore(), thiefPass); !errors.Is(err, auth.ErrScope) {
 			t.Errorf("a device without all rights changes the document: %v", err)
 		}
 	}

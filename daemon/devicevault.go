@@ -25,7 +25,7 @@ type vaultChange struct {
 	passphrase []byte
 	notes      []byte // of the identity, for a session that is open; nil for none
 	newEpoch   bool
-	takeOver   bool
+	takeOver   bool // also if another device writes the drive
 	log        *slog.Logger
 }
 
@@ -38,7 +38,7 @@ func (v vaultChange) run(ctx context.Context) (fs.HeadInfo, error) {
 	defer end()
 	c, err := Connect(ctx, v.home)
 	if err == nil {
-		if v.takeOver {
+		if v.takeOver && !v.newEpoch {
 			return fs.HeadInfo{}, fmt.Errorf("the drive is mounted here; unmount it first: %w", fs.ErrBusy)
 		}
 		return c.Rekey(ctx, v.newEpoch)
@@ -110,13 +110,16 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 		Deadline: v.config.Deadline.Duration, MemoryLimit: v.config.MemoryMiB << 20, ReadOnly: true, Log: v.log,
 	}
 	newest, err := fs.Newest(ctx, cfg)
+	if err != nil && v.newEpoch && ctx.Err() == nil {
+		newest, err = v.accepted(vault, err)
+	}
 	if err != nil {
 		return fs.HeadInfo{}, err
 	}
 	if newest.Device != id.Device() && !v.takeOver {
 		return fs.HeadInfo{}, fmt.Errorf("%w: %s made commit %d", ErrOtherWriter, newest.Device, newest.Sequence)
 	}
-	if newest.Device == id.Device() && v.takeOver {
+	if newest.Device == id.Device() && v.takeOver && !v.newEpoch {
 		return newest, nil // it writes already
 	}
 	cfg.ReadOnly = false
@@ -126,4 +129,15 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 		return head, fmt.Errorf("a new commit of the vault: %w", err)
 	}
 	return head, nil
+}
+
+// accepted is the commit that this device has accepted last: it was judged then, by the
+// document of that time, and counts when those who have signed the newest ones are revoked.
+func (v vaultChange) accepted(vault string, because error) (fs.HeadInfo, error) {
+	name, cid, err := fs.LastAccepted(v.home.State, vault)
+	if err != nil || name.Sequence == 0 {
+		return fs.HeadInfo{}, errors.Join(because, err)
+	}
+	v.log.Warn("going on from the last commit that this device has accepted", "sequence", name.Sequence, "because", because)
+	return fs.HeadInfo{Device: name.Device, Sequence: name.Sequence, Commit: cid}, nil
 }

@@ -120,3 +120,55 @@ func (d *drive) whoami() (w auth.WhoAmI) {
 	d.json(&w, "whoami")
 	return w
 }
+
+// The device that writes is the one that is lost: another one revokes it, and writes from
+// then on. What the lost one still commits nobody takes.
+func TestRevokeTheWriter(t *testing.T) {
+	t.Parallel()
+	k := newKubo(t)
+	k.start()
+	lost, b := homeOn(t, k), homeOn(t, k)
+	lost.init()
+	lost.login()
+	lost.mount()
+	lost.sh("mkdir x; echo first > x/file; sync -f x")
+	lost.join(b)
+	// A device that does not write lets nobody in: the document stays as it is.
+	c := homeOn(t, k)
+	request := c.asksToJoin()
+	b.write(b.path("request"), request.Request)
+	b.says(ExitBusy, "take-over", append([]string{"device", "approve", b.path("request"), "--code", request.Code}, b.passfile()...)...)
+	if n := len(b.devices()); n != 2 {
+		t.Errorf("%d devices", n)
+	}
+	lost.sh("echo second > x/file; sync -f x")
+	lost.ok("sync", "--durability", "ipfs")
+	b.ok(append([]string{"device", "revoke", lost.whoami().Device}, b.passfile()...)...)
+	lost.sh("echo stolen > x/file; sync -f x")
+	if _, problem, code := lost.run("sync", "--durability", "ipfs"); code == ExitOK {
+		t.Error("the program of the lost device goes on", problem)
+	}
+	b.mount()
+	if got := b.sh("cat x/file; echo mine > x/file; sync -f x"); got != "second\n" {
+		t.Errorf("the file says %q", got)
+	}
+	if s := b.status(); s.State != "mounted" {
+		t.Errorf("%+v", s)
+	}
+	b.joinsOther(c, request)
+	c.mount()
+	if got := c.sh("cat x/file"); got != "mine\n" {
+		t.Errorf("the third device reads %q", got)
+	}
+	c.umount()
+	b.umount()
+	lost.run("umount", lost.mnt)
+	lost.ok("logout")
+	lost.says(ExitRefused, "not in the DID document", append([]string{"login"}, lost.passfile()...)...)
+}
+
+func (d *drive) joinsOther(other *drive, a asks) {
+	d.t.Helper()
+	other.joins(d.approve(a))
+	other.login()
+}
