@@ -39,6 +39,8 @@ require (
 )
 
 require (
+	github.com/VictoriaMetrics/fastcache v1.5.7 // indirect
+	github.com/google/tink/go v1.7.0 // indirect
 	github.com/ipfs/go-ipfs-api v0.7.0 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/tv42/httpunix v0.0.0-20150427012821-b75d8614f926 // indirect

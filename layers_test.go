@@ -29,7 +29,8 @@ type layer struct {
 func layers() map[string]layer {
 	return map[string]layer{
 		"":                        {ours: []string{"daemon/cli"}},
-		"auth":                    {ours: []string{"auth/did", "auth/did/webvh"}, fenced: []string{"aries"}},
+		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}, fenced: []string{"aries"}},
+		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
 		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
 		"auth/did/jcs":            {},
 		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},

@@ -305,6 +305,8 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		resp.Data, err = s.Notes(ctx)
 	case opTakeNotes:
 		err = s.TakeNotes(ctx, req.Data)
+	case opSignClaim, opClaims, opKeepClaim, opDropClaim:
+		resp, err = s.claims(ctx, req)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:

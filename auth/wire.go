@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth/claim"
 )
 
 // The agent's protocol: the client sends a request and waits for its response, as often
@@ -45,6 +47,10 @@ const (
 	opMayWrite   = "may-write"
 	opNotes      = "notes"
 	opTakeNotes  = "take-notes"
+	opSignClaim  = "sign-claim"
+	opClaims     = "claims"
+	opKeepClaim  = "keep-claim"
+	opDropClaim  = "drop-claim"
 	opHold       = "hold" // until the connection ends
 	opLogout     = "logout"
 )
@@ -80,6 +86,7 @@ func errorCodes() []codedError {
 		{"rollback", ErrRollback},
 		{"unavailable", ErrUnavailable},
 		{"invalid", ErrInvalid},
+		{"claim", claim.ErrInvalid},
 		{"deadline", context.DeadlineExceeded},
 		{"canceled", context.Canceled},
 	}
