@@ -36,7 +36,8 @@ type Config struct {
 	CacheMiB uint64 `toml:"cache_mib" json:"cache_mib"`
 	// CacheMinFreeMiB are left free on the disk of that cache.
 	CacheMinFreeMiB uint64 `toml:"cache_min_free_mib" json:"cache_min_free_mib"`
-	// MemoryMiB bounds the memory for caches and unsealed writes.
+	// MemoryMiB is about what the daemon takes of memory, with the embedded node and its own
+	// code: inodes, caches and unsealed writes share what is left.
 	MemoryMiB int64 `toml:"memory_mib" json:"memory_mib"`
 	// Deadline is the longest that a call waits for the store.
 	Deadline duration `toml:"deadline" json:"deadline"`

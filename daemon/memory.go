@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"sync"
 
@@ -17,8 +18,11 @@ const (
 )
 
 // limitMemory makes Go's collector work harder before the process outgrows what was asked
-// for.
+// for. Who sets GOMEMLIMIT knows better.
 func limitMemory(c Config) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
 	debug.SetMemoryLimit(max(c.MemoryMiB<<20-codeMemory, leastMemory))
 }
 

@@ -298,15 +298,20 @@ func (t *Tree) loadExtents(in *inode) error {
 		t.weigh(in)
 		return nil
 	}
-	x, err := readExtents(t.btree(crypt.PageExtents, *in.tree))
+	b := t.btree(crypt.PageExtents, *in.tree)
+	// Get all pages first: without that, each that is missing would begin it all again.
+	if err := b.walk(func(*crypt.PagePointer) {}); err != nil {
+		return err
+	}
+	x, err := readExtents(b)
 	if err != nil {
 		return err
 	}
 	in.ext, in.extShared, in.unloaded, in.tree = x, true, false, nil
 	if in.committed != nil { // else it is on a dead list already
-		b := *in.committed
-		b.ext = x
-		in.committed = &b
+		c := *in.committed
+		c.ext = x
+		in.committed = &c
 	}
 	t.weigh(in)
 	return nil

@@ -89,6 +89,9 @@ func (t *btree) walkPage(ptr *crypt.PagePointer, fn func(*crypt.PagePointer)) er
 		return nil
 	}
 	for i := range p.items {
+		if t.ahead != nil {
+			t.ahead(t.kind, p.items[i+1:])
+		}
 		if err := t.walkPage(&p.items[i].down.child, fn); err != nil {
 			return err
 		}

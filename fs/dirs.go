@@ -234,6 +234,7 @@ func (t *Tree) namesAfter(dir *inode, l *listing, n int) (out []DirEntry, done b
 		}
 		return err == nil && len(out) < n
 	}
+	out = make([]DirEntry, 0, min(n, int(dir.attr.Size)))
 	scan := t.btree(crypt.PageDirectory, dir.base).scan(from, func(key string, value []byte) bool {
 		for len(over) > 0 && over[0] < key {
 			name := over[0]

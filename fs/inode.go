@@ -29,6 +29,8 @@ type inode struct {
 	linked  bool   // lives in the inode table, from link(2) on
 	orphan  bool   // no name is left
 
+	newer, older *inode // in the order of loading; nil if not loaded
+
 	*dirState  // of directories, else nil
 	*fileState // of regular files, else nil
 

@@ -72,6 +72,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		space: &space{dir: cfg.JournalDir}, inodes: map[Ino]*inode{}, orphans: map[*inode]struct{}{},
 		crowded: make(chan struct{}, 1), epoch: 1, dirtyDone: make(chan struct{})}
 	t.crowdedAt = t.inodeLimit()
+	t.ring.newer, t.ring.older = &t.ring, &t.ring
 	l, err := t.newestHead(ctx)
 	if err != nil {
 		return nil, err
@@ -89,6 +90,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	}
 	t.commits = newCommitter(t)
 	t.ahead = newReadAhead(t.reader)
+	t.inMemory, t.aheadOf = t.memoryPage, t.ahead.pages
 	defer func() {
 		if err != nil {
 			t.ahead.close()

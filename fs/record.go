@@ -116,19 +116,28 @@ func recordType(b []byte) (Ino, uint32, error) {
 }
 
 func decodeRecord(b []byte) (*record, error) {
+	r := &record{}
+	if err := r.decode(b); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// decode fills in an empty record.
+func (r *record) decode(b []byte) error {
 	d := crypt.NewDecoder(b)
 	if v := d.U8(); v != recordVersion {
 		d.Fail("unknown record version")
 	}
-	r := &record{body: bodyKind(d.U8())}
+	r.body = bodyKind(d.U8())
 	a := &r.attr
 	a.Ino = Ino(d.U64())
 	a.Mode = d.U32()
 	if r.body == bodyLinked {
 		if err := d.Close(); err != nil {
-			return nil, fmt.Errorf("inode record: %w", err)
+			return fmt.Errorf("inode record: %w", err)
 		}
-		return r, nil
+		return nil
 	}
 	a.Nlink = uint32(d.Uvarint())
 	a.UID = uint32(d.Uvarint())
@@ -182,9 +191,9 @@ func decodeRecord(b []byte) (*record, error) {
 		d.Fail("a body of another type of inode")
 	}
 	if err := d.Close(); err != nil {
-		return nil, fmt.Errorf("inode record: %w", err)
+		return fmt.Errorf("inode record: %w", err)
 	}
-	return r, nil
+	return nil
 }
 
 // shadowLink is what the shadow tree links for an inode: nothing, a blob, the node of

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,15 +59,18 @@ func (c *Config) fill() {
 
 // Tree is an open vault. Its methods may be called from many goroutines.
 type Tree struct {
-	cfg     Config
-	reader  *reader
-	ahead   *readAhead
-	journal *journal.Journal // nil on a read-only tree
-	stage   *stage           // nil on a read-only tree
-	state   *stateFile
-	vault   *vaultKeys
-	space   *space
-	commits *committer // nil on a read-only tree
+	cfg    Config
+	reader *reader
+	ahead  *readAhead
+	// What trees read by, made once.
+	inMemory pageSource
+	aheadOf  func(crypt.PageKind, []item)
+	journal  *journal.Journal // nil on a read-only tree
+	stage    *stage           // nil on a read-only tree
+	state    *stateFile
+	vault    *vaultKeys
+	space    *space
+	commits  *committer // nil on a read-only tree
 
 	carried []crypt.JournalPosition // of heads: journals of other devices, and turns
 
@@ -74,6 +78,7 @@ type Tree struct {
 
 	mu        sync.Mutex // guards all below, and every inode
 	inodes    map[Ino]*inode
+	ring      inode         // heads a ring of them, in the order in which they were loaded
 	weight    int64         // bytes of memory that they take, about
 	crowdedAt int64         // the weight at which Restrain is asked the next time
 	balanced  int64         // the weight when caches were given what the rest leaves
@@ -82,6 +87,7 @@ type Tree struct {
 	crowded   chan struct{} // capacity 1: more inodes are loaded than there should be
 	root      *inode
 	held      *heldPages // pages that the running operation has seen
+	scratch   heldPages  // what held is as long as an operation finds all in memory
 	group     uint64     // upper 40 bits of new inode numbers
 	counter   uint64     // lower 24 bits
 	attempted uint64     // highest sequence that may have been signed; the committer's own
@@ -122,7 +128,7 @@ func (m *missing) Error() string { return "page " + m.ptr.CID.String() + " is no
 // the lock, fetches the page and runs fn again: so fn must not change anything before it
 // has seen all the pages that it needs.
 func (t *Tree) do(ctx context.Context, fn func() error) error {
-	var held heldPages
+	var held *heldPages      // own ones, once the lock was given up
 	var wait context.Context // for all the pages together
 	for {
 		t.mu.Lock()
@@ -130,12 +136,21 @@ func (t *Tree) do(ctx context.Context, fn func() error) error {
 			t.mu.Unlock()
 			return fmt.Errorf("the drive is closed: %w", ErrStale)
 		}
-		t.held = &held
+		if t.held = held; held == nil {
+			t.held = &t.scratch
+		}
 		err := fn()
+		var m *missing
+		miss := err != nil && errors.As(err, &m)
+		if held == nil {
+			if miss {
+				held = t.scratch.clone()
+			}
+			t.scratch.reset()
+		}
 		t.held = nil
 		t.mu.Unlock()
-		var m *missing
-		if err == nil || !errors.As(err, &m) {
+		if !miss {
 			return err
 		}
 		if wait == nil {
@@ -154,14 +169,45 @@ func (t *Tree) do(ctx context.Context, fn func() error) error {
 
 // heldPages keeps what an operation has seen in memory until it ends: a page that its
 // check found must still be there when the change is applied.
-type heldPages struct{ m map[CID]*page }
+type heldPages struct {
+	few  []heldPage // at most fewPages
+	more map[CID]*page
+}
+
+type heldPage struct {
+	cid CID
+	p   *page
+}
+
+const fewPages = 16
 
 func (h *heldPages) add(cid CID, p *page) {
-	if h.m == nil {
-		h.m = map[CID]*page{}
+	if len(h.few) < fewPages {
+		h.few = append(h.few, heldPage{cid, p})
+		return
 	}
-	h.m[cid] = p
+	if h.more == nil {
+		h.more = map[CID]*page{}
+	}
+	h.more[cid] = p
 }
+
+func (h *heldPages) find(cid CID) *page {
+	for i := range h.few {
+		if h.few[i].cid == cid {
+			return h.few[i].p
+		}
+	}
+	return h.more[cid]
+}
+
+// reset forgets all and keeps the memory for a few.
+func (h *heldPages) reset() {
+	clear(h.few)
+	h.few, h.more = h.few[:0], nil
+}
+
+func (h *heldPages) clone() *heldPages { return &heldPages{slices.Clone(h.few), h.more} }
 
 // deadlineError tells a deadline of ours from one of the caller's.
 func deadlineError(ctx context.Context, err error) error {
@@ -174,7 +220,7 @@ func deadlineError(ctx context.Context, err error) error {
 // memoryPage is the pageSource of code under the lock.
 func (t *Tree) memoryPage(kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
 	if t.held != nil {
-		if p, ok := t.held.m[ptr.CID]; ok {
+		if p := t.held.find(ptr.CID); p != nil {
 			return p, nil
 		}
 	}
@@ -188,7 +234,7 @@ func (t *Tree) memoryPage(kind crypt.PageKind, ptr *crypt.PagePointer) (*page, e
 }
 
 func (t *Tree) btree(kind crypt.PageKind, root crypt.PagePointer) *btree {
-	return &btree{kind: kind, root: root, get: t.memoryPage, ahead: t.ahead.pages}
+	return &btree{kind: kind, root: root, get: t.inMemory, ahead: t.aheadOf}
 }
 
 // get returns a loaded inode. The kernel only speaks of inodes that it looked up.
@@ -222,8 +268,8 @@ func (t *Tree) child(dir *inode, name string) (*inode, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
-	r, err := decodeRecord(b)
-	if err != nil {
+	var r record
+	if err := r.decode(b); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
 	}
 	if in, ok := t.inodes[r.attr.Ino]; ok {
@@ -232,7 +278,7 @@ func (t *Tree) child(dir *inode, name string) (*inode, error) {
 	if r.body == bodyLinked {
 		return t.linkedInode(r.attr.Ino)
 	}
-	in := inodeOf(r)
+	in := inodeOf(&r)
 	in.parent, in.name, in.since = dir, name, t.top.sequence
 	dir.kids++
 	t.keep(in)

@@ -47,7 +47,12 @@ func (in *inode) measure() int32 {
 
 // keep adds an inode to those that are loaded.
 func (t *Tree) keep(in *inode) {
+	if old := t.inodes[in.attr.Ino]; old != nil {
+		t.unload(old)
+	}
 	t.inodes[in.attr.Ino] = in
+	in.older, in.newer = t.ring.older, &t.ring
+	in.older.newer, t.ring.older = in, in
 	in.weight = 0
 	t.weigh(in)
 }
@@ -120,6 +125,8 @@ func (t *Tree) unload(in *inode) {
 	if t.inodes[in.attr.Ino] == in {
 		delete(t.inodes, in.attr.Ino)
 		t.weight -= int64(in.weight)
+		in.older.newer, in.newer.older = in.newer, in.older
+		in.older, in.newer = nil, nil
 	}
 }
 
@@ -143,8 +150,10 @@ type Place struct {
 // idle returns places of inodes that only the kernel's references keep in memory: nothing
 // of them waits for a commit. Together they weigh what the loaded inodes are over their
 // limit, and a little more, so that the next time is not at once. Directories are not among
-// them: one that is some process's working directory would lose its path. They are picked
-// at random, which for a cache is nearly as good as by age and needs no bookkeeping.
+// them: one that is some process's working directory would lose its path. Those that were
+// loaded first go first: what lies together in memory is given back together, else the
+// memory of those that go would serve no other use. How often the kernel uses what it has,
+// nobody knows.
 func (t *Tree) idle() []Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -155,19 +164,20 @@ func (t *Tree) idle() []Place {
 	}
 	over += t.inodeLimit() / 8
 	var out []Place
-	for _, in := range t.inodes {
-		if over <= 0 {
-			break
-		}
+	var unused []*inode
+	for in := t.ring.newer; in != &t.ring && over > 0; in = in.newer {
 		if in.parent == nil || in.isDir() || in.holders > 0 {
 			continue
 		}
 		over -= int64(in.weight)
 		if in.refs == 0 {
-			t.evict(in)
+			unused = append(unused, in)
 			continue
 		}
 		out = append(out, Place{in.parent.attr.Ino, in.name})
+	}
+	for _, in := range unused {
+		t.evict(in)
 	}
 	t.crowdedAt = max(t.inodeLimit(), t.weight) + t.inodeLimit()/16
 	return out
