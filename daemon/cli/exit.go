@@ -32,6 +32,10 @@ var exits = []struct {
 	advice string
 }{
 	{errUsage, ExitUsage, ""},
+	{daemon.ErrClaim, ExitIntegrity, ""},
+	{daemon.ErrClaimForm, ExitUsage, ""},
+	{daemon.ErrNoClaim, ExitNotFound, "see `ipfscloud id claim list`"},
+	{daemon.ErrClaimOrigin, ExitUnavailable, "try again, or give the file with --file"},
 	{daemon.ErrConfig, ExitUsage, ""},
 	{auth.ErrInvalid, ExitUsage, ""},
 	{auth.ErrPhrase, ExitUsage, ""},

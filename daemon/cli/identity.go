@@ -208,13 +208,15 @@ type idCommand struct {
 	log, witness string // files
 	version      daemon.ResolveOptions
 	change       idChange
+	claim        idClaim
 }
 
 func (c *idCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
 	f.BoolVar(&c.json, "json", false, "print JSON; of a resolution, the result also when it fails")
 	c.change.flags(f)
-	f.StringVar(&c.log, "log", "", "resolve: verify the log of a did:webvh in `FILE`, without any network")
+	c.claim.flags(f)
+	f.StringVar(&c.log, "log", "", "resolve; claim add, verify (of the issuer); domain verify: verify the log of a did:webvh in `FILE`, without any network")
 	f.StringVar(&c.witness, "witness", "", "resolve: `FILE` with the proofs of its witnesses")
 	f.StringVar(&c.version.VersionID, "version-id", "", "resolve: the version with this `ID`")
 	f.StringVar(&c.version.VersionTime, "version-time", "", "resolve: the version of a `TIME`, as 2026-01-31T12:00:00Z")
@@ -226,13 +228,17 @@ func (c *idCommand) parse(args []string) error {
 		c.what = args[0]
 		return c.change.parse(args)
 	}
+	if len(args) > 0 && c.claim.takes(args[0]) {
+		c.what = args[0]
+		return c.claim.parse(args)
+	}
 	switch {
 	case len(args) == 1 && (args[0] == "show" || args[0] == "phrase"):
 		c.what = args[0]
 	case len(args) == 2 && args[0] == "resolve":
 		c.what, c.did = args[0], args[1]
 	default:
-		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate or publish", errUsage)
+		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate, claim … or domain …", errUsage)
 	}
 	return nil
 }
@@ -243,6 +249,8 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 		return c.resolve(ctx, e)
 	case "phrase":
 		return c.phrase(ctx, e)
+	case "claim", "domain":
+		return c.claim.run(ctx, e, c.log, c.json)
 	case "show":
 	default:
 		return c.change.run(ctx, e, &c.pass, c.json)
