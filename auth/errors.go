@@ -19,6 +19,9 @@ var (
 	ErrPassphrase = errors.New("wrong passphrase")
 	// ErrKeystore: the keystore is damaged, or of a format this version does not know.
 	ErrKeystore = errors.New("keystore is damaged")
+	// ErrSlot: there is no such slot of the keystore, no room for one more, or it must stay.
+	// It is an ErrInvalid.
+	ErrSlot = fmt.Errorf("the slots do not allow it: %w", ErrInvalid)
 	// ErrPhrase: the words are not a recovery phrase, or not this identity's.
 	ErrPhrase = errors.New("not a valid recovery phrase")
 	// ErrConfirmed: the phrase was confirmed, so the keystore does not hold it any more.

@@ -14,10 +14,7 @@ import (
 const (
 	keystoreMagic = "ICKS"    // and the version of the format
 	keystoreMax   = 512 << 10 // bytes of a file
-	slotMax       = 8
-
-	kindPassphrase = 1
-	flagPending    = 1
+	flagPending   = 1
 
 	idSize     = 16
 	saltSize   = 16
@@ -37,14 +34,6 @@ type keystore struct {
 	slots   []slot
 	nonce   [nonceSize]byte
 	sealed  []byte // the contents
-}
-
-// slot is one way to the master key.
-type slot struct {
-	kdf    KDF
-	salt   [saltSize]byte
-	nonce  [nonceSize]byte
-	sealed [masterSize + tagSize]byte
 }
 
 // identity is what stays for the life of a keystore; each slot authenticates it.
@@ -70,19 +59,6 @@ func (k *keystore) header() []byte {
 	return b
 }
 
-func (s *slot) head() []byte {
-	b := []byte{kindPassphrase}
-	b = binary.BigEndian.AppendUint32(b, s.kdf.Time)
-	b = binary.BigEndian.AppendUint32(b, s.kdf.Memory)
-	b = append(b, s.kdf.Threads)
-	return append(b, s.salt[:]...)
-}
-
-func (k *keystore) slotAAD(s *slot) []byte {
-	b := append([]byte("ipfscloud/v1/keystore/slot\x00"), k.identity()...)
-	return append(b, s.head()...)
-}
-
 func (k *keystore) contentsAAD() []byte {
 	return append([]byte("ipfscloud/v1/keystore/contents\x00"), k.header()...)
 }
@@ -97,61 +73,76 @@ func (k *keystore) encode() []byte {
 	return append(b, sum[:]...)
 }
 
-// parseKeystore reads a file. Every error is ErrKeystore. The checksum at the end tells
-// damage from a wrong passphrase; it is no protection, the seals are.
+// parseKeystore reads a file. Every error is ErrKeystore and names the part that is
+// damaged, as far as that can be told without opening anything.
 func parseKeystore(b []byte) (*keystore, error) {
-	fail := func(format string, args ...any) (*keystore, error) {
-		return nil, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrKeystore)
+	k, whole, err := takeApart(b)
+	if err == nil && !whole {
+		err = errors.New("the checksum does not match: something was altered; `ipfscloud keystore check` looks closer")
 	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrKeystore)
+	}
+	return k, nil
+}
+
+// takeApart finds the parts of a file; whole tells whether the checksum at its end is
+// right. The checksum tells damage from a wrong passphrase; it is no protection, the
+// seals are.
+func takeApart(b []byte) (k *keystore, whole bool, err error) {
 	if len(b) > keystoreMax {
-		return fail("%d bytes are more than a keystore has", len(b))
+		return nil, false, fmt.Errorf("%d bytes are more than a keystore has", len(b))
 	}
-	if len(b) <= len(keystoreMagic)+sumSize {
-		return fail("cut off after %d bytes", len(b))
+	if len(b) > sumSize {
+		sum := sha256.Sum256(b[:len(b)-sumSize])
+		whole = bytes.Equal(sum[:], b[len(b)-sumSize:])
 	}
-	if string(b[:4]) != keystoreMagic {
-		return fail("this is no keystore")
+	r := reader{b: b}
+	k = &keystore{}
+	fail := func(format string, args ...any) (*keystore, bool, error) {
+		if r.err != nil {
+			return nil, whole, fmt.Errorf("cut off after %d bytes, in %s", len(b), r.part)
+		}
+		return nil, whole, fmt.Errorf(format, args...)
 	}
-	if b[4] != formatFixed && b[4] != formatLog {
-		return fail("format version %d is not known to this program", b[4])
+	r.at("the magic bytes")
+	if magic := r.take(len(keystoreMagic)); string(magic) != keystoreMagic {
+		return fail("this is no keystore: it begins with %q", magic)
 	}
-	body, sum := b[:len(b)-sumSize], b[len(b)-sumSize:]
-	if want := sha256.Sum256(body); !bytes.Equal(sum, want[:]) {
-		return fail("checksum does not match: cut off or altered")
+	if k.format = r.byte(); k.format != formatFixed && k.format != formatLog {
+		return fail("format version %d is not known to this program", k.format)
 	}
-	r := reader{b: body[len(keystoreMagic)+1:]}
-	k := &keystore{format: b[4]}
+	r.at("the names of identity and device")
 	r.fill(k.id[:])
 	k.did, k.device = string(r.block(2)), string(r.block(2))
+	r.at("the flags")
 	flags := r.byte()
 	k.pending = flags&flagPending != 0
 	if flags&^flagPending != 0 {
 		return fail("unknown flags %#x", flags)
 	}
+	r.at("the number of slots")
 	n := int(r.byte())
 	if n < 1 || n > slotMax {
 		return fail("%d slots", n)
 	}
 	k.slots = make([]slot, n)
 	for i := range k.slots {
-		s := &k.slots[i]
-		if kind := r.byte(); kind != kindPassphrase && r.err == nil {
-			return fail("slot %d is of unknown kind %d", i+1, kind)
+		r.at(fmt.Sprintf("slot %d", i+1))
+		if err := k.slots[i].parse(&r); err != nil {
+			return fail("slot %d: %w", i+1, err)
 		}
-		s.kdf = KDF{Time: r.uint32(), Memory: r.uint32(), Threads: r.byte()}
-		if err := s.kdf.check(); err != nil && r.err == nil {
-			return fail("slot %d: %v", i+1, err)
-		}
-		r.fill(s.salt[:])
-		r.fill(s.nonce[:])
-		r.fill(s.sealed[:])
 	}
+	r.at("the contents")
 	r.fill(k.nonce[:])
-	k.sealed = bytes.Clone(r.block(4))
-	if err := r.close(); err != nil {
-		return fail("%v", err)
+	if k.sealed = bytes.Clone(r.block(4)); r.err == nil {
+		r.at("the checksum")
+		r.take(sumSize)
 	}
-	return k, nil
+	if err := r.close(); err != nil {
+		return fail("%w after the checksum", err)
+	}
+	return k, whole, nil
 }
 
 // contents are what a keystore keeps sealed.
@@ -257,8 +248,9 @@ var errShort = errors.New("cut off")
 // reader reads fixed and length-prefixed fields, big-endian. After the first error it
 // returns zeros.
 type reader struct {
-	b   []byte
-	err error
+	b    []byte
+	err  error
+	part string // what is being read, for messages
 }
 
 func (r *reader) take(n int) []byte {
@@ -271,6 +263,13 @@ func (r *reader) take(n int) []byte {
 	b := r.b[:n:n]
 	r.b = r.b[n:]
 	return b
+}
+
+// at names the part that is read next.
+func (r *reader) at(part string) {
+	if r.err == nil {
+		r.part = part
+	}
 }
 
 func (r *reader) fill(to []byte) { copy(to, r.take(len(to))) }

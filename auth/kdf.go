@@ -30,6 +30,9 @@ func (k KDF) orDefault() KDF {
 	return k
 }
 
+// work is what a guess costs, in memory that is filled.
+func (k KDF) work() uint64 { return uint64(k.Time) * uint64(k.Memory) }
+
 // check bounds the parameters, of a file above all: less would be guessed too easily, and
 // more would let the file exhaust the machine before anything of it is verified.
 func (k KDF) check() error {

@@ -40,67 +40,6 @@ func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*
 	return k, master, nil
 }
 
-func (k *keystore) newSlot(master *secret, passphrase []byte, kdf KDF) (slot, error) {
-	s := slot{kdf: kdf.orDefault()}
-	if len(passphrase) == 0 {
-		return s, fmt.Errorf("the passphrase is empty: %w", ErrInvalid)
-	}
-	if err := s.kdf.check(); err != nil {
-		return s, fmt.Errorf("%v: %w", err, ErrInvalid)
-	}
-	rand.Read(s.salt[:])
-	rand.Read(s.nonce[:])
-	key, err := s.kdf.derive(passphrase, s.salt[:])
-	if err != nil {
-		return s, err
-	}
-	defer key.wipe()
-	aead, err := chacha20poly1305.NewX(key.bytes())
-	if err != nil {
-		return s, fmt.Errorf("sealing a slot: %w", err)
-	}
-	aead.Seal(s.sealed[:0], s.nonce[:], master.bytes(), k.slotAAD(&s))
-	return s, nil
-}
-
-// unlock tries each slot and returns the master key and the number of the slot.
-func (k *keystore) unlock(ctx context.Context, passphrase []byte) (*secret, int, error) {
-	for i := range k.slots {
-		if err := ctx.Err(); err != nil { // each try takes about a second
-			return nil, 0, err
-		}
-		master, err := k.slots[i].open(passphrase, k.slotAAD(&k.slots[i]))
-		if err == nil {
-			return master, i, nil
-		}
-		if !errors.Is(err, ErrPassphrase) {
-			return nil, 0, err
-		}
-	}
-	return nil, 0, ErrPassphrase
-}
-
-func (s *slot) open(passphrase, aad []byte) (*secret, error) {
-	key, err := s.kdf.derive(passphrase, s.salt[:])
-	if err != nil {
-		return nil, err
-	}
-	defer key.wipe()
-	aead, err := chacha20poly1305.NewX(key.bytes())
-	if err != nil {
-		return nil, fmt.Errorf("opening a slot: %w", err)
-	}
-	master, err := newSecret(masterSize)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := aead.Open(master.bytes()[:0], s.nonce[:], s.sealed[:], aad); err != nil {
-		master.wipe()
-		return nil, ErrPassphrase
-	}
-	return master, nil
-}
-
 // open opens the contents. With the right master key, only damage makes it fail.
 func (k *keystore) open(master *secret) (*contents, error) {
 	aead, err := chacha20poly1305.NewX(master.bytes())
@@ -143,8 +82,20 @@ func (k *keystore) seal(master *secret, c *contents) error {
 
 // readKeystore reads the file of a directory. ErrNoIdentity, ErrKeystore.
 func readKeystore(dir string) (*keystore, error) {
-	path := filepath.Join(dir, keystoreName)
-	f, err := os.Open(path)
+	b, err := readKeystoreFile(dir)
+	if err != nil {
+		return nil, err
+	}
+	k, err := parseKeystore(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, keystoreName), err)
+	}
+	return k, nil
+}
+
+// readKeystoreFile reads one byte too many of a file that is too large.
+func readKeystoreFile(dir string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(dir, keystoreName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
 	}
@@ -156,11 +107,7 @@ func readKeystore(dir string) (*keystore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the keystore: %w", err)
 	}
-	k, err := parseKeystore(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
+	return b, nil
 }
 
 // write replaces the file at once: after a crash there is the old one or the new one. The
@@ -273,7 +220,7 @@ type Summary struct {
 	DID           string
 	Device        string // Device.ID
 	PhrasePending bool   // the recovery phrase was not confirmed yet
-	KDF           KDF    // of the first slot
+	KDF           KDF    // of the first passphrase
 }
 
 // Inspect reads the keystore's public part. ErrNoIdentity, ErrKeystore.
@@ -282,20 +229,14 @@ func Inspect(dir string) (Summary, error) {
 	if err != nil {
 		return Summary{}, err
 	}
-	return Summary{DID: k.did, Device: k.device, PhrasePending: k.pending, KDF: k.slots[0].kdf}, nil
-}
-
-// ChangePassphrase replaces the slot that current opens by one for next. Copies of the
-// old file still open with the old passphrase.
-func ChangePassphrase(ctx context.Context, dir string, current, next []byte, kdf KDF) error {
-	return change(ctx, dir, current, func(k *keystore, _ *contents, master *secret, n int) (bool, error) {
-		s, err := k.newSlot(master, next, kdf)
-		if err != nil {
-			return false, err
+	sum := Summary{DID: k.did, Device: k.device, PhrasePending: k.pending}
+	for i := range k.slots {
+		if s := &k.slots[i]; s.kind == kindPassphrase {
+			sum.KDF = s.kdf
+			break
 		}
-		k.slots[n] = s
-		return true, nil
-	})
+	}
+	return sum, nil
 }
 
 // RecoveryPhrase returns the phrase while it is not confirmed; then ErrConfirmed. Wipe it

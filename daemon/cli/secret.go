@@ -57,10 +57,18 @@ func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
 	if !term.IsTerminal(int(e.in.Fd())) {
 		return nil, fmt.Errorf("%w: there is no terminal to ask for the passphrase: use --passfile or --passfd", errUsage)
 	}
+	if again {
+		return e.askTwice(prompt)
+	}
+	return e.askSecret(prompt + ": ")
+}
+
+// askTwice asks for a new passphrase until it is the same twice.
+func (e *env) askTwice(prompt string) ([]byte, error) {
 	for {
 		b, err := e.askSecret(prompt + ": ")
-		if err != nil || !again {
-			return b, err
+		if err != nil {
+			return nil, err
 		}
 		second, err := e.askSecret("Once more: ")
 		if err != nil {
