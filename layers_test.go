@@ -29,7 +29,8 @@ type layer struct {
 func layers() map[string]layer {
 	return map[string]layer{
 		"":                        {ours: []string{"daemon/cli"}},
-		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}, fenced: []string{"aries"}},
+		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}},
+		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
 		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
 		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
 		"auth/did/jcs":            {},
@@ -46,7 +47,7 @@ func layers() map[string]layer {
 		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"auth", "auth/did", "auth/did/webvh", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},

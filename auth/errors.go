@@ -3,6 +3,8 @@ package auth
 import (
 	"errors"
 	"fmt"
+
+	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
 // The meanings an operation of this package can fail with. They are wrapped with %w;
@@ -13,7 +15,7 @@ var (
 	// ErrExist: the keystore directory already holds an identity.
 	ErrExist = errors.New("an identity already exists here")
 	// ErrInvalid: an argument is not acceptable.
-	ErrInvalid = errors.New("invalid argument")
+	ErrInvalid = siop.ErrInvalid
 
 	// ErrPassphrase: no slot of the keystore opens with this passphrase.
 	ErrPassphrase = errors.New("wrong passphrase")
@@ -30,21 +32,21 @@ var (
 	ErrLockedMemory = errors.New("no locked memory for keys")
 
 	// ErrRefused: the DID document or the answer to a challenge does not admit this login.
-	ErrRefused = errors.New("login refused")
+	ErrRefused = siop.ErrRefused
 	// ErrDevice: the DID document does not list this device, or not any more. It is an
 	// ErrRefused.
-	ErrDevice = fmt.Errorf("this device is not in the DID document: %w", ErrRefused)
+	ErrDevice = siop.ErrDevice
 	// ErrDeactivated: the DID was given up. It is an ErrRefused.
-	ErrDeactivated = fmt.Errorf("the DID was deactivated: %w", ErrRefused)
+	ErrDeactivated = siop.ErrDeactivated
 	// ErrAwaits: the keystore has a phrase, and waits for the log of its identity.
 	ErrAwaits = errors.New("the identity of the phrase was not found yet")
 	// ErrLog: the DID's log is missing from the keystore's directory; a commit, or any other
 	// place that has it, brings it back.
 	ErrLog = errors.New("the DID's log is missing")
 	// ErrRollback: a DID document is older than, or contradicts, the newest one seen.
-	ErrRollback = errors.New("the DID document was rolled back")
+	ErrRollback = siop.ErrRollback
 	// ErrUnavailable: something did not answer within its deadline; trying again may help.
-	ErrUnavailable = errors.New("unreachable")
+	ErrUnavailable = siop.ErrUnavailable
 
 	// ErrPurpose: a message to sign does not begin with a purpose of this software.
 	ErrPurpose = errors.New("message without a purpose")
@@ -60,5 +62,5 @@ var (
 	// ErrHeld: the session cannot end while something, such as a mount, holds it.
 	ErrHeld = errors.New("the session is in use")
 	// ErrBusy: another agent serves this socket, or another process changes the keystore.
-	ErrBusy = errors.New("busy")
+	ErrBusy = siop.ErrBusy
 )

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
 // What a session knows of its document, and learns while it is open.
@@ -143,7 +144,7 @@ func (s *Session) accept(ctx context.Context, doc *did.Document) error {
 		now = logStore{s.dir}.stamp()
 		l, err := logMethodOf(s.dir).Newest(ctx, s.did)
 		if err != nil {
-			return loginError(err)
+			return siop.Refusal(err)
 		}
 		if doc, err = l.Document(); err != nil {
 			return err

@@ -15,7 +15,10 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
 
-const movedName = "moved.jwt" // beside the keystore: what the did:key says of its successor
+const (
+	movedName = "moved.jwt" // beside the keystore: what the did:key says of its successor
+	movedMax  = 16 << 10    // bytes
+)
 
 // Moved is what a did:key, whose document can never change, says of the DID that has taken
 // its place: a JWT that its key has signed.
@@ -138,7 +141,7 @@ func moved(key, next string, signing *secret) (string, error) {
 	if kid == "" {
 		return "", fmt.Errorf("%s is not the DID of this device's key: %w", key, ErrInvalid)
 	}
-	h, err := json.Marshal(tokenHeader{Algorithm: "EdDSA", KeyID: kid, Type: "JWT"})
+	h, err := json.Marshal(movedHeader{Algorithm: "EdDSA", KeyID: kid, Type: "JWT"})
 	if err != nil {
 		return "", err
 	}
@@ -151,13 +154,19 @@ func moved(key, next string, signing *secret) (string, error) {
 	return signed + "." + b64.EncodeToString(sign(signing, []byte(signed))), nil
 }
 
+type movedHeader struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Type      string `json:"typ"`
+}
+
 // MovedTo verifies the statement of a did:key and returns that DID and the one that takes
 // its place. Whether the latter names the former under alsoKnownAs, its document tells.
 // ErrSignature, ErrInvalid.
 func MovedTo(ctx context.Context, token string) (from, to string, err error) {
 	fail := func(why string) (string, string, error) { return "", "", fmt.Errorf("%s: %w", why, ErrInvalid) }
 	parts := strings.Split(strings.TrimSpace(token), ".")
-	if len(parts) != 3 || len(token) > tokenMax {
+	if len(parts) != 3 || len(token) > movedMax {
 		return fail("this is no statement")
 	}
 	b64 := base64.RawURLEncoding.Strict()
@@ -167,7 +176,7 @@ func MovedTo(ctx context.Context, token string) (from, to string, err error) {
 			return fail("the statement is not base64url")
 		}
 	}
-	var h tokenHeader
+	var h movedHeader
 	var m Moved
 	if json.Unmarshal(raw[0], &h) != nil || json.Unmarshal(raw[1], &m) != nil {
 		return fail("the statement's JSON is not as expected")
@@ -193,7 +202,7 @@ func MovedTo(ctx context.Context, token string) (from, to string, err error) {
 // MovedStatement is the statement that lies beside a keystore, or "".
 func MovedStatement(dir string) string {
 	b, err := os.ReadFile(filepath.Join(dir, movedName))
-	if err != nil || len(b) > tokenMax {
+	if err != nil || len(b) > movedMax {
 		return ""
 	}
 	return strings.TrimSpace(string(b))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
 // loginAudience is whom a local login answers to.
@@ -108,7 +109,7 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 	if k.device != s.device.ID {
 		return nil, fmt.Errorf("the keystore of device %.40q holds the key of %s: %w", k.device, s.device.ID, ErrKeystore)
 	}
-	challenger := NewChallenger(loginAudience, nil)
+	challenger := siop.NewChallenger(loginAudience, nil)
 	q, err := challenger.New()
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func standing(ctx context.Context, id string, r *did.Resolver, c *contents) (str
 		return "", fmt.Errorf("%w: %w", err, ErrLog)
 	}
 	if err != nil {
-		return "", loginError(err)
+		return "", siop.Refusal(err)
 	}
 	if !doc.Version.Follows(c.version) {
 		return "", fmt.Errorf("version %s of %s, seen before was %s: %w", doc.Version, doc.ID, c.version, ErrRollback)
@@ -274,9 +275,9 @@ func (s *Session) Sign(ctx context.Context, msg []byte) (sig []byte, err error) 
 }
 
 // Authenticate answers a challenge with a self-issued ID token.
-func (s *Session) Authenticate(ctx context.Context, q Challenge) (token string, err error) {
+func (s *Session) Authenticate(ctx context.Context, q siop.Challenge) (token string, err error) {
 	err = s.withKeys(ctx, func() error {
-		token, err = answer(q, s.did, s.device.KeyID, time.Now(), func(m []byte) []byte { return sign(s.keys.signing, m) })
+		token, err = siop.Answer(q, s.did, s.device.KeyID, time.Now(), func(m []byte) []byte { return sign(s.keys.signing, m) })
 		return err
 	})
 	return token, err

@@ -1,4 +1,4 @@
-package auth
+package login
 
 import (
 	"bytes"
@@ -62,7 +62,7 @@ func (p *prover) honest(q Challenge, now time.Time) (header, claims map[string]a
 func TestChallenge(t *testing.T) {
 	ctx := testContext(t)
 	clock := &testClock{at: time.Unix(1_800_000_000, 0)}
-	r := DefaultResolver()
+	r := did.NewResolver(did.NewKey())
 	c := NewChallenger("urn:test", clock.now)
 	p := newProver(t, 1)
 
@@ -70,7 +70,7 @@ func TestChallenge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := answer(q, p.did, p.kid, clock.at, p.sign)
+	token, err := Answer(q, p.did, p.kid, clock.at, p.sign)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestChallenge(t *testing.T) {
 
 func TestChallengeRefuses(t *testing.T) {
 	ctx := testContext(t)
-	r := DefaultResolver()
+	r := did.NewResolver(did.NewKey())
 	p, other := newProver(t, 1), newProver(t, 2)
 	type parts struct{ h, c map[string]any }
 	flip := func(token string, part int) string {
@@ -176,10 +176,10 @@ func TestChallengeOneTry(t *testing.T) {
 		t.Fatal(err)
 	}
 	h, claims := p.honest(q, clock.at)
-	if _, err := c.Verify(ctx, other.token(t, h, claims), DefaultResolver(), did.Version{}); !errors.Is(err, ErrRefused) {
+	if _, err := c.Verify(ctx, other.token(t, h, claims), did.NewResolver(did.NewKey()), did.Version{}); !errors.Is(err, ErrRefused) {
 		t.Fatal(err)
 	}
-	if _, err := c.Verify(ctx, p.token(t, h, claims), DefaultResolver(), did.Version{}); !errors.Is(err, ErrRefused) {
+	if _, err := c.Verify(ctx, p.token(t, h, claims), did.NewResolver(did.NewKey()), did.Version{}); !errors.Is(err, ErrRefused) {
 		t.Errorf("second try: %v", err)
 	}
 }
@@ -194,7 +194,7 @@ func TestChallengeConsumedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := answer(q, p.did, p.kid, clock.at, p.sign)
+		token, err := Answer(q, p.did, p.kid, clock.at, p.sign)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestChallengeConsumedOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				if _, err := c.Verify(ctx, token, DefaultResolver(), did.Version{}); err == nil {
+				if _, err := c.Verify(ctx, token, did.NewResolver(did.NewKey()), did.Version{}); err == nil {
 					won.Add(1)
 				}
 			})
@@ -257,7 +257,7 @@ func TestChallengeDocument(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := answer(q, p.did, p.kid, time.Now(), p.sign)
+		token, err := Answer(q, p.did, p.kid, time.Now(), p.sign)
 		if err != nil {
 			t.Fatal(err)
 		}
