@@ -110,6 +110,11 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 		Deadline: v.config.Deadline.Duration, MemoryLimit: v.config.MemoryMiB << 20, ReadOnly: true, Log: v.log,
 	}
 	newest, err := fs.Newest(ctx, cfg)
+	other := errors.Is(err, fs.ErrFork) && newest.Sequence > 0 && v.takeOver
+	if other {
+		v.log.Warn("going on from the other device's line; what this one has committed since is left out", "from", newest.Sequence)
+		err = nil
+	}
 	if err != nil && v.newEpoch && ctx.Err() == nil {
 		newest, err = v.accepted(vault, err)
 	}
@@ -124,7 +129,7 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	}
 	cfg.ReadOnly = false
 	name := fs.CommitName{Vault: vault, Device: newest.Device, Sequence: newest.Sequence}
-	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: newest.Commit, Open: id.OpenWrapped, NewEpoch: v.newEpoch})
+	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: newest.Commit, Open: id.OpenWrapped, NewEpoch: v.newEpoch, OtherLine: other})
 	if err != nil {
 		return head, fmt.Errorf("a new commit of the vault: %w", err)
 	}

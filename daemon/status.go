@@ -14,7 +14,8 @@ type Status struct {
 	Vault      string       `json:"vault"`
 	Mountpoint string       `json:"mountpoint"`
 	PID        int          `json:"pid"`
-	State      string       `json:"state"` // "mounted", "read-only" or "stopped"
+	State      string       `json:"state"`             // "mounted", "read-only" or "stopped"
+	Because    string       `json:"because,omitempty"` // why it is read-only
 	Durability string       `json:"durability"`
 	Pending    Pending      `json:"pending"`
 	Commit     Commit       `json:"commit"`
@@ -65,7 +66,7 @@ func (s *Service) Status() Status {
 		out.Alerts = []string{}
 	}
 	if t.ReadOnly {
-		out.State = "read-only"
+		out.State, out.Because = "read-only", t.Because
 	}
 	if !t.OldestPending.IsZero() {
 		out.Pending.OldestS = max(0, time.Since(t.OldestPending).Seconds())

@@ -84,9 +84,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		t.readOnly = errors.New("mounted read-only")
 	}
 	if t.readOnly == nil {
-		if t.readOnly = t.checkWriter(ctx, l); t.readOnly != nil {
-			t.alert(t.readOnly.Error())
-		}
+		t.readOnly = t.checkWriter(ctx, l)
 	}
 	t.commits = newCommitter(t)
 	t.ahead = newReadAhead(t.reader)
@@ -140,12 +138,15 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		}
 		l, err := loadHead(ctx, cfg, n)
 		if err == nil {
-			switch turnsOf(l.head.Journals).against(accepted.Turns) {
+			now := turnsOf(l.head.Journals)
+			switch now.against(accepted.Turns) {
 			case turnsOlder:
 				err = fmt.Errorf("commit %d of %s does not follow commit %d, with which this device has seen another one take over: %w", n.Sequence, n.Device, accepted.Sequence, ErrFork)
 			case turnsNewer:
-				if n.Sequence <= accepted.Sequence {
-					t.readOnly = fmt.Errorf("%w: %s took over with commit %d, this device has commit %d", ErrFork, n.Device, n.Sequence, accepted.Sequence)
+				if from := now.newest(); from <= accepted.Sequence && t.forked == nil {
+					t.forked = l
+					t.readOnly = fmt.Errorf("%w: another device took over from commit %d, this device has made or seen up to commit %d since; `ipfscloud device take-over` goes on from the other's",
+						ErrFork, from-1, accepted.Sequence)
 				}
 			}
 		}

@@ -17,6 +17,9 @@ type Rewrapped struct {
 	Open crypt.Opener
 	// NewEpoch draws a new vault key: who had the old one cannot read what comes after.
 	NewEpoch bool
+	// OtherLine lets it follow a head that is not a successor of what this device has
+	// accepted; see Newest.
+	OtherLine bool
 }
 
 // Rewrap makes the next commit of a vault: the same tree, under a keyring that is wrapped
@@ -32,7 +35,10 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	if err != nil {
 		return HeadInfo{}, err
 	}
-	if a := state.get().Accepted; ev.Head.Sequence < a.Sequence {
+	last := ev.Head.Sequence
+	if a := state.get().Accepted; from.OtherLine {
+		last = max(last, a.Sequence)
+	} else if last < a.Sequence {
 		return HeadInfo{}, fmt.Errorf("%w: commit %d, this device has accepted %d", ErrRollback, ev.Head.Sequence, a.Sequence)
 	}
 	recipients, err := cfg.Identity.Recipients(ctx)
@@ -55,7 +61,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	}
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(old.Sequence); err != nil {
+	if w.seq, err = state.nextSequence(last); err != nil {
 		return HeadInfo{}, err
 	}
 	// The commit's directory links the tree's top node, which must lie in the store.
@@ -74,7 +80,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		Parents: []crypt.Parent{{Device: old.Device, Sequence: old.Sequence, Head: ev.headCID}},
 	}
 	if old.Device != head.Device {
-		head.Journals = takeTurn(head.Journals, head.Device, head.Sequence)
+		head.Journals = takeTurn(head.Journals, head.Device, old.Sequence)
 		if err := state.update(func(s *localState) { s.Relieved = true }); err != nil {
 			return HeadInfo{}, err
 		}

@@ -18,6 +18,7 @@ type Status struct {
 	OldestPending time.Time // zero if none
 	Commit        HeadInfo  // the newest commit
 	ReadOnly      bool
+	Because       string // why, if so
 	Durability    Durability
 	Alerts        []string // what the user must know
 	LastError     string   // of the newest attempt to commit, empty if it succeeded
@@ -33,6 +34,9 @@ func (t *Tree) Status() Status {
 		Commit:   t.top.info(),
 		ReadOnly: t.readOnly != nil, Durability: t.cfg.Durability,
 		Alerts: slices.Clone(t.alerts), Store: t.cfg.Store.Info(),
+	}
+	if t.readOnly != nil {
+		s.Because = t.readOnly.Error()
 	}
 	if t.pendingOps > 0 {
 		s.OldestPending = t.oldest

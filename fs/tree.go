@@ -73,6 +73,7 @@ type Tree struct {
 	commits  *committer // nil on a read-only tree
 
 	carried []crypt.JournalPosition // of heads: journals of other devices, and turns
+	forked  *loadedHead             // a head of another line, if this device went on after it was relieved
 
 	rekeying sync.Mutex // one change of keys at a time; before mu
 

@@ -5,7 +5,7 @@ import (
 )
 
 // A device that takes over notes its turn in the head: as the position of a journal whose
-// id is zeros, the sequence of its first commit. Heads carry the turns of all devices on, so
+// id is zeros, the number after that of the head that it took over from. Heads carry the turns of all devices on, so
 // that a head without a turn that another one has is not its successor, whatever its number:
 // somebody went on without having seen that he was relieved.
 
@@ -23,6 +23,14 @@ func turnsOf(journals []crypt.JournalPosition) turns {
 		}
 	}
 	return out
+}
+
+// newest is where the last turn begins.
+func (t turns) newest() (n uint64) {
+	for _, x := range t {
+		n = max(n, x)
+	}
+	return n
 }
 
 type turnOrder int
@@ -58,13 +66,13 @@ func carriedOn(journals []crypt.JournalPosition, device string) []crypt.JournalP
 	return out
 }
 
-// takeTurn notes that a device took over.
-func takeTurn(journals []crypt.JournalPosition, device string, sequence uint64) []crypt.JournalPosition {
+// takeTurn notes that a device took over from the head with a sequence.
+func takeTurn(journals []crypt.JournalPosition, device string, from uint64) []crypt.JournalPosition {
 	var out []crypt.JournalPosition
 	for _, j := range journals {
 		if j.Device != device || j.Journal != ([16]byte{}) {
 			out = append(out, j)
 		}
 	}
-	return append(out, crypt.JournalPosition{Device: device, Position: sequence})
+	return append(out, crypt.JournalPosition{Device: device, Position: from + 1})
 }

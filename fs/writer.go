@@ -120,7 +120,8 @@ func Receive(stateDir string, b json.RawMessage) (*Handover, error) {
 }
 
 // Newest is the newest commit of a vault that verifies. ErrRollback or ErrFork if that is
-// not what this device has accepted, and is not built upon.
+// not what this device has accepted, and is not built upon; but if it is a fork because
+// another device has taken over, and this one went on, it returns the other's with ErrFork.
 func Newest(ctx context.Context, cfg Config) (HeadInfo, error) {
 	cfg.fill()
 	state, err := openState(cfg.StateDir)
@@ -132,8 +133,11 @@ func Newest(ctx context.Context, cfg Config) (HeadInfo, error) {
 	if err == nil {
 		err = t.readOnly
 	}
-	if err != nil {
-		return HeadInfo{}, err
+	switch {
+	case err == nil:
+		return l.info(), nil
+	case t.forked != nil:
+		return t.forked.info(), err
 	}
-	return l.info(), nil
+	return HeadInfo{}, err
 }

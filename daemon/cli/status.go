@@ -55,6 +55,9 @@ func (c *statusCommand) stopped(e *env, notRunning error) error {
 
 func printStatus(e *env, s *daemon.Status) {
 	fmt.Fprintf(e.out, "%-11s %s\n", "drive", s.Mountpoint+" ("+s.State+", pid "+fmt.Sprint(s.PID)+")")
+	if s.Because != "" {
+		fmt.Fprintf(e.out, "%-11s %s\n", "because", s.Because)
+	}
 	fmt.Fprintf(e.out, "%-11s %s\n", "identity", s.DID)
 	fmt.Fprintf(e.out, "%-11s %s\n", "vault", s.Vault)
 	fmt.Fprintf(e.out, "%-11s number %d, %s, %s ago\n", "commit", s.Commit.Sequence, s.Commit.CID,
