@@ -1,0 +1,195 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth/claim"
+	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+)
+
+// Config configures a Verifier.
+type Config struct {
+	// Audience is who asks: the origin of a site ("https://example.com"), or a URN of a
+	// program ("urn:example:backup").
+	Audience string
+	// ResponseURI is where users' programs post their answers, at the same origin; empty if
+	// they reach Verify in another way.
+	ResponseURI string
+	// Claims are names of what the service would like to know.
+	Claims []string
+	// Logs remembers the newest log that was accepted of each did:webvh, so that an older
+	// one is refused. Nil forgets with the process; see NewDir.
+	Logs webvh.Store
+	// Sources are asked for newer logs, besides what comes with an answer; none of them is
+	// trusted, and one that is silent does no harm. Nil is the web, with five seconds.
+	Sources []webvh.Source
+	// Methods are more DID methods. did:key and did:webvh are there.
+	Methods []did.Method
+	// Now is the time; nil is the clock.
+	Now func() time.Time
+}
+
+const sourceDeadline = 5 * time.Second
+
+// Verifier is the service's side of a login. It may be used from several goroutines.
+type Verifier struct {
+	cfg        Config
+	challenger *Challenger
+	resolver   *did.Resolver
+	logs       *memory
+}
+
+// Login is who logged in.
+type Login struct {
+	// ID names the account: the DID, and of a did:webvh the part that stays when it moves to
+	// another domain. Key accounts by it.
+	ID string
+	// DID as it is now.
+	DID string
+	// KeyID is the key of the device that answered.
+	KeyID   string
+	Version did.Version // of the document that counted
+	Nonce   string      // of the request that was answered
+	// Credentials about the DID that came with the answer. They verify; whether their
+	// issuers are to be believed is the service's to say.
+	Credentials []*claim.Credential
+}
+
+// New returns a Verifier. ErrInvalid.
+func New(cfg Config) (*Verifier, error) {
+	test := Request{Audience: cfg.Audience, ResponseURI: cfg.ResponseURI, Claims: cfg.Claims, Nonce: strings.Repeat("0", 43)}
+	if err := errors.Join(test.check(), test.checkClaims()); err != nil {
+		return nil, err
+	}
+	if cfg.Logs == nil {
+		cfg.Logs = webvh.NewMemory()
+	}
+	if cfg.Sources == nil {
+		cfg.Sources = []webvh.Source{webvh.NewHTTP(webvh.HTTPConfig{Deadline: sourceDeadline})}
+	}
+	// The rules of our identities: nobody but the holder of the recovery key drops it.
+	rules := webvh.Verifier{Now: cfg.Now, Recovery: true, RecoveryDeactivates: true}
+	v := &Verifier{cfg: cfg, challenger: NewChallenger(cfg.Audience, cfg.Now), logs: &memory{store: cfg.Logs, rules: rules}}
+	method := webvh.New(webvh.Config{Verifier: rules, Store: v.logs, Sources: append([]webvh.Source{carried{}}, cfg.Sources...)})
+	v.resolver = did.NewResolver(append([]did.Method{did.NewKey(), method}, cfg.Methods...)...)
+	return v, nil
+}
+
+// Begin makes a request. It is good for one answer within two minutes. ErrBusy when too
+// many are open.
+func (v *Verifier) Begin() (Request, error) {
+	q, err := v.challenger.New()
+	if err != nil {
+		return Request{}, err
+	}
+	return Request{Audience: q.Audience, Nonce: q.Nonce, ResponseURI: v.cfg.ResponseURI, Claims: v.cfg.Claims}, nil
+}
+
+// Verify judges the text of an answer. Whatever it says, its request is used up.
+//
+// ErrRefused (ErrDevice and ErrDeactivated among them), ErrRollback when the answer comes
+// with an older log than the newest known, ErrUnavailable.
+func (v *Verifier) Verify(ctx context.Context, text string) (*Login, error) {
+	r, err := ParseResponse(text)
+	if err != nil {
+		return nil, err
+	}
+	x := &exchange{log: r.Log, witness: r.Witness}
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
+	doc, err := v.challenger.Verify(ctx, r.IDToken, v.resolver, did.Version{})
+	if err != nil {
+		return nil, err
+	}
+	if err := x.reaches(ctx, v.logs.rules, doc); err != nil {
+		return nil, err
+	}
+	if err := v.logs.keep(ctx, x); err != nil {
+		return nil, err
+	}
+	h, t, _, _, err := parseToken(r.IDToken)
+	if err != nil {
+		return nil, err
+	}
+	l := &Login{ID: account(doc.ID), DID: doc.ID, KeyID: h.KeyID, Version: doc.Version, Nonce: t.Nonce}
+	for _, jwt := range r.Credentials {
+		c, err := claim.Verifier{Keys: v.resolver, Now: v.cfg.Now}.Verify(ctx, jwt, "")
+		if err == nil && account(c.Subject) != l.ID {
+			err = claim.ErrSubject
+		}
+		if err != nil {
+			return nil, fmt.Errorf("a credential that came with the answer: %w", Refusal(err))
+		}
+		l.Credentials = append(l.Credentials, c)
+	}
+	return l, nil
+}
+
+// account is the part of a DID that stays.
+func account(id string) string {
+	if rest, ok := strings.CutPrefix(id, "did:webvh:"); ok {
+		scid, _, _ := strings.Cut(rest, ":")
+		return "did:webvh:" + scid
+	}
+	return id
+}
+
+// exchange is what one answer brought, and what resolving it found.
+type exchange struct {
+	log, witness []byte
+
+	mu    sync.Mutex
+	found []finding
+}
+
+type finding struct {
+	id           webvh.ID
+	log, witness []byte
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// reaches sees that the log which came with the answer is not older than the document
+// that counts: who shows an old one may be somebody whom the newer ones leave out.
+func (x *exchange) reaches(ctx context.Context, rules webvh.Verifier, doc *did.Document) error {
+	if len(x.log) == 0 || !strings.HasPrefix(doc.ID, "did:webvh:") {
+		return nil
+	}
+	l, err := rules.Verify(ctx, x.log, x.witness)
+	if err != nil || !l.Contains(doc.Version.ID) {
+		return fmt.Errorf("the log that came with the answer does not reach version %s of %s: %w", doc.Version, doc.ID, ErrRollback)
+	}
+	return nil
+}
+
+// carried is the source that came with the answer.
+type carried struct{}
+
+// Log implements webvh.Source.
+func (carried) Log(ctx context.Context, id webvh.ID) ([]byte, error) {
+	x := exchangeOf(ctx)
+	// Of issuers of credentials nothing came.
+	if x == nil || len(x.log) == 0 || !bytes.Contains(x.log, []byte(id.SCID)) {
+		return nil, fmt.Errorf("no log of %s came with the answer: %w", id, did.ErrNotFound)
+	}
+	return x.log, nil
+}
+
+// Witness implements webvh.Source.
+func (carried) Witness(ctx context.Context, id webvh.ID) ([]byte, error) {
+	if x := exchangeOf(ctx); x != nil && len(x.witness) > 0 {
+		return x.witness, nil
+	}
+	return nil, fmt.Errorf("no witnesses of %s came with the answer: %w", id, did.ErrNotFound)
+}
