@@ -198,8 +198,9 @@ func (d *Document) absolute(id string) string {
 // Raw is the document as it came.
 func (d *Document) Raw() []byte { return bytes.Clone(d.raw) }
 
-// Key returns the key of exactly this id if the document allows it for this purpose and
-// the DID itself controls it. ErrDeactivated, ErrKeyNotFound, ErrRelationship.
+// Key returns the key of exactly this id if the document allows it for this purpose now and
+// the DID itself controls it. ErrDeactivated, ErrKeyNotFound, ErrRelationship: also of a key
+// that has expired.
 func (d *Document) Key(purpose Relationship, kid string) (VerificationMethod, error) {
 	if d.Deactivated {
 		return VerificationMethod{}, fmt.Errorf("%s: %w", d.ID, ErrDeactivated)
@@ -207,6 +208,9 @@ func (d *Document) Key(purpose Relationship, kid string) (VerificationMethod, er
 	k, ok := d.find(kid)
 	if !ok {
 		return VerificationMethod{}, fmt.Errorf("key %.200q: %w", kid, ErrKeyNotFound)
+	}
+	if !k.Expires.IsZero() && time.Now().After(k.Expires) {
+		return VerificationMethod{}, fmt.Errorf("key %.200q has expired at %s: %w", kid, k.Expires.Format(time.RFC3339), ErrRelationship)
 	}
 	for _, id := range d.uses[purpose] {
 		if id == kid {
@@ -216,8 +220,8 @@ func (d *Document) Key(purpose Relationship, kid string) (VerificationMethod, er
 	return VerificationMethod{}, fmt.Errorf("key %.200q for %s: %w", kid, purpose, ErrRelationship)
 }
 
-// KeysFor are the keys for a purpose, in the order of the document; none when the DID is
-// deactivated.
+// KeysFor are the keys for a purpose, in the order of the document, expired ones too; none
+// when the DID is deactivated.
 func (d *Document) KeysFor(purpose Relationship) []VerificationMethod {
 	if d.Deactivated {
 		return nil
