@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -40,6 +41,9 @@ func (p *packer) add(b []byte) (*source, uint32, error) {
 	}
 	if p.cur == nil {
 		p.cur = &source{frozen: true}
+		if n := len(p.w.spare); n > 0 {
+			p.buf, p.w.spare = p.w.spare[n-1], p.w.spare[:n-1]
+		}
 	}
 	at := uint32(len(p.buf))
 	p.buf = append(p.buf, b...)
@@ -51,7 +55,8 @@ func (p *packer) close() error {
 	if p.cur == nil {
 		return nil
 	}
-	s, b := p.cur, p.buf
+	s, b := p.cur, bytes.Clone(p.buf) // the cache keeps it
+	p.w.spare = append(p.w.spare, p.buf[:0])
 	p.cur, p.buf = nil, nil
 	return p.w.sealInto(s, b)
 }

@@ -470,7 +470,8 @@ func (t *Tree) change(ctx context.Context, o *op, check func() error, after ...f
 		for _, f := range after {
 			f()
 		}
-		crowd = t.changed+t.freezing > 2*t.changeLimit()
+		// Writes wait in room.
+		crowd = o.kind != opWrite && t.changed+t.freezing > 2*t.changeLimit()
 		return nil
 	})
 }

@@ -74,12 +74,12 @@ func (t *Tree) weigh(in *inode) {
 	}
 }
 
-// balance gives the cache of blobs what the rest leaves of five eighths of the memory limit;
-// what is over goes to garbage that is not collected yet.
+// balance gives the cache of blobs what the rest leaves of half of the memory limit; the
+// other half is for the node, and for garbage that is not collected yet.
 func (t *Tree) balance() {
 	t.balanced = t.weight
 	limit := t.cfg.MemoryLimit
-	rest := limit*5/8 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size()
+	rest := limit/2 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size()
 	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
 }
 

@@ -46,6 +46,7 @@ type commitWriter struct {
 	drops  map[CID]int  // files that use it no more
 	births map[CID]uint64
 	sealed map[*source]*source
+	spare  [][]byte // buffers of packs, to be used again
 
 	died    map[CID]uint64 // see committer.died
 	gaveUp  map[CID]bool   // blobs of files of which this commit rewrote a crowded range
@@ -74,6 +75,9 @@ func (w *commitWriter) flush() error {
 		return fmt.Errorf("storing %d blocks: %w", len(w.batch), err)
 	}
 	w.batch, w.bytes = nil, 0
+	w.t.mu.Lock()
+	w.t.balance()
+	w.t.mu.Unlock()
 	if len(w.pages) > keptPages {
 		w.pages = map[CID]*page{}
 	}
