@@ -51,10 +51,11 @@ func layers() map[string]layer {
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
-		"daemon/horizon": {},
-		"daemon/grafia":  {},
-		"daemon/cli":     {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
-		"contrib/bench":  {},
+		"daemon/horizon":     {},
+		"daemon/grafia":      {},
+		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"contrib/bench":      {},
+		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}
 }
 

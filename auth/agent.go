@@ -307,6 +307,8 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		err = s.TakeNotes(ctx, req.Data)
 	case opSignClaim, opClaims, opKeepClaim, opDropClaim:
 		resp, err = s.claims(ctx, req)
+	case opAuthenticate:
+		resp.Data, err = s.authenticate(ctx, req)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:

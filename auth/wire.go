@@ -36,23 +36,24 @@ type request struct {
 
 // The operations.
 const (
-	opWhoAmI     = "whoami"
-	opSign       = "sign"
-	opVerify     = "verify"
-	opOpen       = "open"
-	opRecipients = "recipients"
-	opLog        = "log"
-	opTakeLog    = "take-log"
-	opDevices    = "devices"
-	opMayWrite   = "may-write"
-	opNotes      = "notes"
-	opTakeNotes  = "take-notes"
-	opSignClaim  = "sign-claim"
-	opClaims     = "claims"
-	opKeepClaim  = "keep-claim"
-	opDropClaim  = "drop-claim"
-	opHold       = "hold" // until the connection ends
-	opLogout     = "logout"
+	opWhoAmI       = "whoami"
+	opSign         = "sign"
+	opVerify       = "verify"
+	opOpen         = "open"
+	opRecipients   = "recipients"
+	opLog          = "log"
+	opTakeLog      = "take-log"
+	opDevices      = "devices"
+	opMayWrite     = "may-write"
+	opNotes        = "notes"
+	opTakeNotes    = "take-notes"
+	opSignClaim    = "sign-claim"
+	opClaims       = "claims"
+	opKeepClaim    = "keep-claim"
+	opDropClaim    = "drop-claim"
+	opAuthenticate = "authenticate"
+	opHold         = "hold" // until the connection ends
+	opLogout       = "logout"
 )
 
 type response struct {
