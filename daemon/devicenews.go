@@ -30,38 +30,40 @@ func (n news) shared(ctx context.Context) bool {
 }
 
 // fetch links the newest commit of another device that Egress has and the node has not, if
-// it verifies. Without Egress it does nothing.
-func (n news) fetch(ctx context.Context) error {
+// it verifies, and returns its name. Without Egress it does nothing.
+func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
 	if !n.shared(ctx) {
-		return nil
+		return got, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, newsWait)
 	defer cancel()
 	client, err := egressClient(n.home, n.config, n.log)
 	if client == nil || err != nil {
-		return err
+		return got, err
 	}
 	defer client.Close()
 	pins, err := client.Find(ctx, vaultKey, n.vault)
 	if err != nil {
-		return egressError(err)
+		return got, egressError(err)
 	}
 	names, err := n.store.Commits(ctx, n.vault)
 	if err != nil {
-		return err
+		return got, err
 	}
-	have := map[fs.CommitName]bool{}
+	top := uint64(0) // of what others have committed and the node has
 	for _, c := range names {
-		have[c] = true
+		if c.Device != n.id.Device() {
+			top = max(top, c.Sequence)
+		}
 	}
 	known, _, err := fs.LastAccepted(n.home.State, n.vault)
 	if err != nil {
-		return err
+		return got, err
 	}
 	met := false
 	tries := 0
 	for _, p := range vaultsOf(pins)[n.vault] {
-		if p.name.Device == n.id.Device() || p.name.Sequence < known.Sequence || have[p.name] {
+		if p.name.Device == n.id.Device() || p.name.Sequence < known.Sequence || p.name.Sequence <= top {
 			continue
 		}
 		if tries++; tries > restoreTries {
@@ -69,7 +71,7 @@ func (n news) fetch(ctx context.Context) error {
 		}
 		if !met {
 			if err := meetPeers(ctx, n.store, client); err != nil {
-				return err
+				return got, err
 			}
 			met = true
 		}
@@ -77,16 +79,16 @@ func (n news) fetch(ctx context.Context) error {
 		switch {
 		case err == nil:
 			n.log.Info("another device's commit came from Egress", "device", f.Head.Device, "sequence", f.Head.Sequence)
-			return nil
+			return p.name, nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
+			return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
 		case errors.Is(err, crypt.ErrNotRecipient):
 			n.log.Warn("a commit in Egress is not for this device", "device", p.name.Device, "sequence", p.name.Sequence)
 		default:
 			n.log.Warn("a commit in Egress cannot be used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
 		}
 	}
-	return nil
+	return got, nil
 }
 
 const askNews = time.Minute // between two looks while the drive is mounted
@@ -96,14 +98,25 @@ const askNews = time.Minute // between two looks while the drive is mounted
 func (n news) watch(ctx context.Context) {
 	tick := time.NewTicker(askNews)
 	defer tick.Stop()
+	var names []fs.CommitName // that were linked here
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		if err := n.fetch(ctx); err != nil && ctx.Err() == nil {
+		got, err := n.fetch(ctx)
+		if err != nil && ctx.Err() == nil {
 			n.log.Info("asking Egress for commits of other devices", "error", err)
+		}
+		if got.Sequence == 0 {
+			continue
+		}
+		if names = append(names, got); len(names) > 2 { // a drive that is mounted to read unlinks nothing itself
+			if err := n.store.Unlink(ctx, names[0]); err != nil {
+				n.log.Warn("unlinking an old commit of another device", "error", err)
+			}
+			names = names[1:]
 		}
 	}
 }

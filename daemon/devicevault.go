@@ -99,7 +99,7 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 		return fs.HeadInfo{}, err
 	}
 	n := news{home: v.home, config: v.config, id: id, store: store, vault: vault, log: v.log}
-	if err := n.fetch(ctx); err != nil {
+	if _, err := n.fetch(ctx); err != nil {
 		if v.takeOver { // or it would begin beside what is there
 			return fs.HeadInfo{}, fmt.Errorf("asking Egress for commits of other devices: %w", err)
 		}

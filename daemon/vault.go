@@ -47,7 +47,7 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	if vault != "" {
 		// What cannot be reached now does not keep anybody from working.
-		if err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {
+		if _, err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {
 			s.p.Log.Warn("asking Egress for commits of other devices", "error", err)
 		}
 	}
