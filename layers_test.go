@@ -47,7 +47,7 @@ func layers() map[string]layer {
 		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},

@@ -24,6 +24,7 @@ var kinds = []struct {
 	name string
 	err  error
 }{
+	{"login_refused", auth.ErrRefused}, {"rollback", auth.ErrRollback}, {"unavailable_did", auth.ErrUnavailable}, {"login_invalid", auth.ErrInvalid}, {"login_busy", auth.ErrBusy},
 	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
 	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"invalid", fs.ErrInvalid},
@@ -88,6 +89,7 @@ func (s *Service) control() (*control, error) {
 		h, err := s.tree.Rekey(r.Context(), r.FormValue("epoch") == "new")
 		reply(w, h, err)
 	})
+	newLogins(s.p.Home).handle(mux)
 	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {

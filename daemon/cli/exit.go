@@ -32,6 +32,7 @@ var exits = []struct {
 	advice string
 }{
 	{errUsage, ExitUsage, ""},
+	{daemon.ErrSiteRefused, ExitRefused, "ask the site for a new request: each is good for one try, within two minutes"},
 	{daemon.ErrClaim, ExitIntegrity, ""},
 	{daemon.ErrClaimForm, ExitUsage, ""},
 	{daemon.ErrNoClaim, ExitNotFound, "see `ipfscloud id claim list`"},

@@ -33,7 +33,7 @@ func TestExitCodes(t *testing.T) {
 		{auth.ErrKeystore, 6}, {auth.ErrLog, 6}, {daemon.ErrTooOld, 6}, {auth.ErrRollback, 6}, {daemon.ErrRollback, 6}, {daemon.ErrFork, 6}, {daemon.ErrIntegrity, 6},
 		{daemon.ErrMountpointNotDir, 7}, {daemon.ErrMountpointNotEmpty, 7}, {daemon.ErrMount, 7},
 		{auth.ErrHeld, 8}, {auth.ErrBusy, 8}, {daemon.ErrMountpointBusy, 8}, {daemon.ErrBusy, 8},
-		{daemon.ErrClaim, 6}, {daemon.ErrClaimForm, 2}, {daemon.ErrNoClaim, 3}, {daemon.ErrClaimOrigin, 5},
+		{daemon.ErrSiteRefused, 4}, {daemon.ErrClaim, 6}, {daemon.ErrClaimForm, 2}, {daemon.ErrNoClaim, 3}, {daemon.ErrClaimOrigin, 5},
 		{auth.ErrCode, 4}, {auth.ErrScope, 4}, {auth.ErrEnrols, 4}, {auth.ErrNotRecipient, 4}, {auth.ErrNoDevice, 3},
 		{daemon.ErrNoPost, 3}, {daemon.ErrNoVault, 3}, {daemon.ErrOtherWriter, 8},
 		{childError{"a background process said so", 6}, 6},

@@ -22,8 +22,8 @@ type browser struct {
 	t *testing.T
 }
 
-// browse opens the page by the link that the program prints.
-func (d *drive) browse(t *testing.T) *browser {
+// chromium starts a browser.
+func chromium(t *testing.T) *browser {
 	t.Helper()
 	need(t, "chromium")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.WindowSize(1200, 1400),
@@ -40,11 +40,17 @@ func (d *drive) browse(t *testing.T) *browser {
 		end()
 		stop()
 	})
+	return &browser{ctx, t}
+}
+
+// browse opens the page by the link that the program prints.
+func (d *drive) browse(t *testing.T) *browser {
+	t.Helper()
+	b := chromium(t)
 	var link struct{ URL string }
 	if err := json.Unmarshal([]byte(d.ok("horizon", "--json")), &link); err != nil {
 		t.Fatal(err)
 	}
-	b := &browser{ctx, t}
 	b.do("login", chromedp.Navigate(link.URL), chromedp.WaitVisible("#sentence"))
 	return b
 }

@@ -209,6 +209,7 @@ type idCommand struct {
 	version      daemon.ResolveOptions
 	change       idChange
 	claim        idClaim
+	login        idLogin
 }
 
 func (c *idCommand) flags(f *flag.FlagSet) {
@@ -216,6 +217,7 @@ func (c *idCommand) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.json, "json", false, "print JSON; of a resolution, the result also when it fails")
 	c.change.flags(f)
 	c.claim.flags(f)
+	c.login.flags(f)
 	f.StringVar(&c.log, "log", "", "resolve; claim add, verify (of the issuer); domain verify: verify the log of a did:webvh in `FILE`, without any network")
 	f.StringVar(&c.witness, "witness", "", "resolve: `FILE` with the proofs of its witnesses")
 	f.StringVar(&c.version.VersionID, "version-id", "", "resolve: the version with this `ID`")
@@ -232,13 +234,17 @@ func (c *idCommand) parse(args []string) error {
 		c.what = args[0]
 		return c.claim.parse(args)
 	}
+	if len(args) > 0 && args[0] == "login" {
+		c.what = args[0]
+		return c.login.parse(args)
+	}
 	switch {
 	case len(args) == 1 && (args[0] == "show" || args[0] == "phrase"):
 		c.what = args[0]
 	case len(args) == 2 && args[0] == "resolve":
 		c.what, c.did = args[0], args[1]
 	default:
-		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate, claim … or domain …", errUsage)
+		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate, claim …, domain … or login [REQUEST]", errUsage)
 	}
 	return nil
 }
@@ -251,6 +257,8 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 		return c.phrase(ctx, e)
 	case "claim", "domain":
 		return c.claim.run(ctx, e, c.log, c.json)
+	case "login":
+		return c.login.run(ctx, e, c.json)
 	case "show":
 	default:
 		return c.change.run(ctx, e, &c.pass, c.json)
