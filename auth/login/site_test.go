@@ -108,6 +108,7 @@ func TestSite(t *testing.T) {
 	_, page = get(t, thief, server.URL+"/login/")
 	r = shown(t, page)
 	_, p = post(t, r, u.answer(r, "one", u.log()).Encode())
+	get(t, victim, server.URL+"/login/") // a login of the victim's own
 	if code, text := get(t, victim, p.RedirectURI); code != http.StatusForbidden || strings.Contains(text, u.did) {
 		t.Errorf("another browser's login: %d %s", code, text)
 	}

@@ -328,7 +328,12 @@ func (u *user) claims(about map[string]any) string { return u.claimsBy("three", 
 
 func (u *user) claimsBy(device string, about map[string]any) string {
 	u.t.Helper()
-	payload, err := claim.Payload(u.did, claim.Spec{Subject: u.did, Claims: about, Issued: time.Now().Add(-time.Minute)})
+	return u.says(u.did, device, about)
+}
+
+func (u *user) says(subject, device string, about map[string]any) string {
+	u.t.Helper()
+	payload, err := claim.Payload(u.did, claim.Spec{Subject: subject, Claims: about, Issued: time.Now().Add(-time.Minute)})
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -347,6 +352,41 @@ func TestLoginWithCredentials(t *testing.T) {
 	l, err := v.Verify(t.Context(), a.Encode())
 	if err != nil || len(l.Credentials) != 1 || l.Credentials[0].Claims["name"] != "Ada" || !l.Credentials[0].SelfSigned() {
 		t.Errorf("%+v, %v", l, err)
+	}
+	// Another one is known, and speaks of the user, or of itself.
+	other := newUser(t, 20)
+	v = newVerifier(t, Config{Sources: []webvh.Source{other.store}})
+	for subject, want := range map[string]error{u.did: nil, other.did: claim.ErrSubject} {
+		a := u.answer(begin(t, v), "one", u.log())
+		a.Credentials = []string{other.says(subject, "three", map[string]any{"member": true})}
+		l, err := v.Verify(t.Context(), a.Encode())
+		if !errors.Is(err, want) || err == nil && (l.Credentials[0].Issuer != other.did || l.Credentials[0].SelfSigned()) {
+			t.Errorf("about %s: %+v, %v", subject, l, err)
+		}
+	}
+}
+
+// However two logins come about each other, the memory does not go back.
+func TestMemoryDoesNotGoBack(t *testing.T) {
+	u := newUser(t, 10)
+	first := u.log()
+	u.change(u.lists("one"))
+	second := u.log()
+	id, err := webvh.ParseID(u.did)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newVerifier(t, Config{}).logs
+	for _, log := range [][]byte{second, first} {
+		if err := m.advance(t.Context(), finding{id: id, log: log}); err != nil {
+			t.Error(err)
+		}
+	}
+	if b, err := m.Log(t.Context(), id); err != nil || !bytes.Equal(b, second) {
+		t.Errorf("%s, %v", b, err)
+	}
+	if err := m.advance(t.Context(), finding{id: id, log: newUser(t, 20).log()}); !errors.Is(err, ErrRollback) {
+		t.Errorf("another history: %v", err)
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"html"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +126,44 @@ func TestLoginDemo(t *testing.T) {
 	d.fails(ExitUsage, "id", "login", "https://example.com", "--yes-to", "https://example.com")
 	d.ok("logout")
 	d.fails(ExitRefused, "id", "login", ask(), "--yes-to", origin)
+}
+
+// askedBy is a request of the demo.
+func askedBy(t *testing.T, origin string) string {
+	t.Helper()
+	c := http.Client{Timeout: longest}
+	resp, err := c.Get(origin + "/login/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), `id="request">`)
+	request, _, ok := strings.Cut(rest, "<")
+	if !ok {
+		t.Fatalf("no request in %s", b)
+	}
+	return html.UnescapeString(request)
+}
+
+// A machine is lost, and its owner recovers: the account at the site stays, and whoever
+// has the lost machine, with its session open, does not get in any more.
+func TestLoginAfterALoss(t *testing.T) {
+	lost := newDrive(t)
+	origin := loginDemo(t)
+	lost.ok("id", "login", askedBy(t, origin), "--yes-to", origin)
+	lost.umount()
+	d := newHome(t)
+	d.copyRepo(lost)
+	r := d.recover("--phrase-in", lost.path("phrase"))
+	d.login()
+	if out := d.ok("id", "login", askedBy(t, origin), "--yes-to", origin, "--json"); !strings.Contains(out, r.DID) {
+		t.Errorf("%s", out)
+	}
+	lost.says(ExitRefused, "not in the DID document", "id", "login", askedBy(t, origin), "--yes-to", origin)
 }
 
 // A program on this machine asks over the control socket.
