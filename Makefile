@@ -66,6 +66,8 @@ soak:
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
 	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt
+	$(GO) test -run xxx -fuzz FuzzRequest -fuzztime 2m ./auth/login
+	$(GO) test -run xxx -fuzz FuzzResponse -fuzztime 2m ./auth/login
 
 man: build
 	bin/ipfscloud man bin/man

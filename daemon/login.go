@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/auth/login"
@@ -104,7 +105,7 @@ func (l *Logins) Send(ctx context.Context, r LoginRequest, answer string) (link 
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if json.Unmarshal(b, &said) != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%w: %s %.500q", ErrSiteRefused, resp.Status, said.Description)
+		return "", fmt.Errorf("%w: %d: %s", ErrSiteRefused, resp.StatusCode, legible(said.Description))
 	}
 	if said.RedirectURI == "" {
 		return "", nil
@@ -114,4 +115,14 @@ func (l *Logins) Send(ctx context.Context, r LoginRequest, answer string) (link 
 		return "", fmt.Errorf("%w: it leads to %.200q, which is somewhere else", ErrSiteRefused, said.RedirectURI)
 	}
 	return u.String(), nil
+}
+
+// legible makes text of others fit for a line of a terminal.
+func legible(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsGraphic(c) {
+			return '?'
+		}
+		return c
+	}, s[:min(len(s), 500)])
 }

@@ -25,8 +25,9 @@ type Request struct {
 	// Audience is who asks: the origin of a site, or a URN of a program.
 	Audience string
 	Nonce    string
-	// ResponseURI is where the answer is posted, at the origin that asks. Without it the
-	// user's program gives the answer to whoever gave it the request.
+	// ResponseURI is where the answer is posted, at the origin that asks: a site gets it
+	// there and nowhere else. The answer to a program, which has none, goes to whoever gave
+	// the user the request.
 	ResponseURI string
 	// Claims are names of what the service would like to know. The user may keep it.
 	Claims []string
@@ -117,7 +118,12 @@ func (r Request) check() error {
 	if len(r.Nonce) < 16 || len(r.Nonce) > nonceMax || strings.ContainsFunc(r.Nonce, notPlain) {
 		return fmt.Errorf("the login request has no proper nonce: %w", ErrInvalid)
 	}
-	if r.ResponseURI == "" {
+	program := strings.HasPrefix(r.Audience, "urn:")
+	if program != (r.ResponseURI == "") {
+		// Else somebody could hand on a site's question, and take the answer there themselves.
+		return fmt.Errorf("a site's login request says where the answer is posted, a program's does not: %w", ErrInvalid)
+	}
+	if program {
 		return nil
 	}
 	u, err := url.Parse(r.ResponseURI)

@@ -19,8 +19,8 @@ type Config struct {
 	// Audience is who asks: the origin of a site ("https://example.com"), or a URN of a
 	// program ("urn:example:backup").
 	Audience string
-	// ResponseURI is where users' programs post their answers, at the same origin; empty if
-	// they reach Verify in another way.
+	// ResponseURI is where users' programs post their answers, at the same origin; empty for
+	// a program.
 	ResponseURI string
 	// Claims are names of what the service would like to know.
 	Claims []string

@@ -106,6 +106,9 @@ func newVerifier(t *testing.T, cfg Config) *Verifier {
 	if cfg.Audience == "" {
 		cfg.Audience = testSite
 	}
+	if strings.HasPrefix(cfg.Audience, "https:") {
+		cfg.ResponseURI = cfg.Audience + "/login/answer"
+	}
 	if cfg.Sources == nil {
 		cfg.Sources = none()
 	}
@@ -131,7 +134,7 @@ func begin(t *testing.T, v *Verifier) Request {
 
 func TestLogin(t *testing.T) {
 	u := newUser(t, 10)
-	v := newVerifier(t, Config{ResponseURI: testSite + "/login/answer", Claims: []string{"name", "email"}})
+	v := newVerifier(t, Config{Claims: []string{"name", "email"}})
 	r := begin(t, v)
 	if r.Audience != testSite || len(r.Claims) != 2 || r.ResponseURI == "" {
 		t.Errorf("%+v", r)
@@ -393,11 +396,11 @@ func TestMemoryDoesNotGoBack(t *testing.T) {
 func TestRequests(t *testing.T) {
 	nonce := strings.Repeat("n", 43)
 	for _, r := range []Request{
-		{Audience: "https://example.com", Nonce: nonce},
+		{Audience: "https://example.com", Nonce: nonce, ResponseURI: "https://example.com/"},
 		{Audience: "https://example.com:8443", Nonce: nonce, ResponseURI: "https://example.com:8443/a?b=c"},
 		{Audience: "http://127.0.0.1:8080", Nonce: nonce, ResponseURI: "http://127.0.0.1:8080/"},
-		{Audience: "http://[::1]:8080", Nonce: nonce},
-		{Audience: "http://localhost", Nonce: nonce, Claims: []string{"email", "name"}},
+		{Audience: "http://[::1]:8080", Nonce: nonce, ResponseURI: "http://[::1]:8080/a"},
+		{Audience: "http://localhost", Nonce: nonce, ResponseURI: "http://localhost/a", Claims: []string{"email", "name"}},
 		{Audience: "urn:example:backup", Nonce: nonce},
 	} {
 		got, err := ParseRequest(r.String() + "\n")
@@ -407,18 +410,21 @@ func TestRequests(t *testing.T) {
 	}
 	good := Request{Audience: "https://example.com", Nonce: nonce, ResponseURI: "https://example.com/a"}
 	for name, edit := range map[string]func(r *Request){
-		"http":             func(r *Request) { r.Audience, r.ResponseURI = "http://example.com", "" },
-		"http, post":       func(r *Request) { r.Audience, r.ResponseURI = "http://example.com", "http://example.com/a" },
-		"path":             func(r *Request) { r.Audience = "https://example.com/" },
-		"upper case":       func(r *Request) { r.Audience, r.ResponseURI = "https://Example.com", "" },
-		"another alphabet": func(r *Request) { r.Audience, r.ResponseURI = "https://exаmple.com", "" },
-		"default port":     func(r *Request) { r.Audience, r.ResponseURI = "https://example.com:443", "" },
-		"our own purpose":  func(r *Request) { r.Audience, r.ResponseURI = "urn:ipfscloud:login", "" },
-		"our own, louder":  func(r *Request) { r.Audience, r.ResponseURI = "urn:IPFSCloud:login", "" },
-		"a DID":            func(r *Request) { r.Audience, r.ResponseURI = "did:key:x", "" },
-		"nobody":           func(r *Request) { r.Audience, r.ResponseURI = "", "" },
-		"user":             func(r *Request) { r.Audience, r.ResponseURI = "https://a@example.com", "" },
-		"escape":           func(r *Request) { r.Audience, r.ResponseURI = "https://example.com\x1b[2J", "" },
+		"http":                func(r *Request) { r.Audience, r.ResponseURI = "http://example.com", "http://example.com/a" },
+		"a site to nobody":    func(r *Request) { r.ResponseURI = "" },
+		"a program to a site": func(r *Request) { r.Audience = "urn:example:x" },
+		"path":                func(r *Request) { r.Audience, r.ResponseURI = "https://example.com/", "https://example.com/a" },
+		"upper case":          func(r *Request) { r.Audience, r.ResponseURI = "https://Example.com", "https://Example.com/a" },
+		"another alphabet":    func(r *Request) { r.Audience, r.ResponseURI = "https://exаmple.com", "https://exаmple.com/a" },
+		"default port":        func(r *Request) { r.Audience, r.ResponseURI = "https://example.com:443", "https://example.com:443/a" },
+		"our own purpose":     func(r *Request) { r.Audience, r.ResponseURI = "urn:ipfscloud:login", "" },
+		"our own, louder":     func(r *Request) { r.Audience, r.ResponseURI = "urn:IPFSCloud:login", "" },
+		"a DID":               func(r *Request) { r.Audience, r.ResponseURI = "did:key:x", "" },
+		"nobody":              func(r *Request) { r.Audience, r.ResponseURI = "", "" },
+		"user":                func(r *Request) { r.Audience, r.ResponseURI = "https://a@example.com", "https://a@example.com/a" },
+		"escape": func(r *Request) {
+			r.Audience, r.ResponseURI = "https://example.com\x1b[2J", "https://example.com\x1b[2J/a"
+		},
 		"answer elsewhere": func(r *Request) { r.ResponseURI = "https://evil.example/a" },
 		"other port":       func(r *Request) { r.ResponseURI = "https://example.com:1/a" },
 		"answer by http":   func(r *Request) { r.ResponseURI = "http://example.com/a" },
@@ -444,8 +450,10 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%.200s: %+v, %v", text, got, err)
 		}
 	}
-	if _, err := New(Config{Audience: "http://example.com"}); !errors.Is(err, ErrInvalid) {
-		t.Error(err)
+	for _, c := range []Config{{Audience: "http://example.com", ResponseURI: "http://example.com/"}, {Audience: testSite}, {}} {
+		if _, err := New(c); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 
