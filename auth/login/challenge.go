@@ -126,9 +126,6 @@ func (c *Challenger) Verify(ctx context.Context, token string, r *did.Resolver, 
 	if err != nil {
 		return nil, Refusal(err)
 	}
-	if !key.Expires.IsZero() && !now.Before(key.Expires) {
-		return nil, fmt.Errorf("key %.200q was good until %v: %w", h.KeyID, key.Expires, ErrDevice)
-	}
 	public, err := key.Ed25519()
 	if err != nil {
 		return nil, Refusal(err)

@@ -247,7 +247,7 @@ func TestChallengeDocument(t *testing.T) {
 		"forked":        {doc: document(t, p.did, v(2, "2-b"), nil), last: v(2, "2-a"), want: ErrRollback},
 		"deactivated":   {doc: document(t, p.did, v(1, "1"), replace("{", `{"deactivated":true,`)), want: ErrRefused},
 		"not for login": {doc: document(t, p.did, v(1, "1"), replace(`"authentication"`, `"x"`)), want: ErrRefused},
-		"key expired":   {doc: document(t, p.did, v(1, "1"), replace(`"controller":`, `"expires":"2020-01-01T00:00:00Z","controller":`)), want: ErrDevice},
+		"key expired":   {doc: document(t, p.did, v(1, "1"), replace(`"controller":`, `"expires":"2020-01-01T00:00:00Z","controller":`)), want: ErrRefused},
 		"key expires":   {doc: document(t, p.did, v(1, "1"), replace(`"controller":`, `"expires":"2120-01-01T00:00:00Z","controller":`))},
 		"unreachable":   {err: did.ErrUnavailable, want: ErrUnavailable},
 		"too late":      {err: context.DeadlineExceeded, want: ErrUnavailable},
