@@ -26,6 +26,7 @@ type page struct {
 	hour    int64            // of the newest entry of rhythm, since 1970
 	shape   shape
 	asked   time.Time
+	whose   whose
 }
 
 // shape is what the store takes, and what somebody sees who sees it.
@@ -82,6 +83,15 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	if st.LastError != "" {
 		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
 			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
+	}
+	who := p.lookAtIdentity(ctx)
+	out.Claims = who.claims
+	if len(who.devices) > 0 {
+		out.Devices = nil
+		for _, d := range who.devices {
+			d.Write = d.This && st.State == horizon.Mounted
+			out.Devices = append(out.Devices, d)
+		}
 	}
 	shape := p.look(ctx)
 	out.Store = horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Used: shape.used, Free: shape.free}

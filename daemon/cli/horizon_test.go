@@ -124,3 +124,18 @@ func TestHorizonTellsTheTruth(t *testing.T) {
 	d.umount()
 	b.says("#lost", "No news since")
 }
+
+// The page tells of the identity's devices and claims.
+func TestHorizonShowsIdentity(t *testing.T) {
+	d := newHome(t)
+	d.init()
+	d.login()
+	d.ok("id", "claim", "self", "name=Ann <b>of the hill</b>")
+	d.mount()
+	b := d.browse(t)
+	b.says("#identity", "Ann <b>of the hill</b>")
+	b.says("#identity", "self-signed")
+	b.says("#identity", d.whoami().DeviceName)
+	d.umount()
+	d.ok("logout")
+}

@@ -273,7 +273,8 @@ func TestNamesWithHTML(t *testing.T) {
 			Peers:     []Peer{{Name: nasty, ID: nasty, Version: nasty, Error: nasty, Sees: []string{nasty}}, {Name: nasty, Up: true}},
 			Alerts:    []Alert{{nasty, nasty, nasty, nasty, n}, {Critical, nasty, nasty, nasty, n}},
 			Errors:    []Failure{{n, nasty, nasty}},
-			Devices:   []Device{{Name: nasty, ID: nasty}},
+			Devices:   []Device{{Name: nasty, ID: nasty}, {ID: nasty, Reads: true, Until: n}},
+			Claims:    []Claim{{Text: nasty, By: nasty, Until: n}, {Text: nasty, By: nasty, Self: true}, {Text: nasty, Problem: nasty}},
 			Snapshots: []Snapshot{{Name: nasty, CID: nasty}},
 			Counters:  Counters{Bounds: []float64{1}, Ops: []Op{{Kind: nasty, Count: 1, Buckets: []uint64{1}}, {Kind: nasty}}}}
 	})

@@ -39,6 +39,7 @@ func TestPageIsSmall(t *testing.T) {
 			st.Errors = append(st.Errors, Failure{Part: long, Text: long})
 			st.Commits = append(st.Commits, Commit{CID: long, Target: 12})
 			st.Devices = append(st.Devices, Device{Name: long})
+			st.Claims = append(st.Claims, Claim{Text: long, By: long, Problem: long})
 			st.Snapshots = append(st.Snapshots, Snapshot{Name: long})
 			st.Observer.Sizes = append(st.Observer.Sizes, SizeClass{1 << 20, 1})
 			st.Observer.Rhythm = append(st.Observer.Rhythm, 3)

@@ -25,6 +25,7 @@ func parsePages() (*template.Template, error) {
 	t, err := template.New("").Funcs(template.FuncMap{
 		"bytes": bytesText, "rate": rateText, "count": countText, "plural": plural, "short": short, "clip": clip,
 		"ago": agoText, "clock": clockText, "moment": moment, "span": spanText, "icon": icon, "dots": dots,
+		"day":      func(t time.Time) string { return t.UTC().Format("2 Jan 2006") },
 		"peerNote": peerNote, "left": leftText,
 		"count64":  func(n uint64) string { return countText(int64(min(n, math.MaxInt64))) },
 		"plural64": func(n int64, one, many string) string { return plural(int(n), one, many) },

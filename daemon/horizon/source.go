@@ -32,6 +32,7 @@ type State struct {
 	Alerts        []Alert
 	Errors        []Failure // the newest first
 	Devices       []Device
+	Claims        []Claim
 	Snapshots     []Snapshot
 	PhrasePending bool // the recovery phrase was not confirmed: not recoverable yet
 	Observer      Observer
@@ -184,8 +185,19 @@ type Device struct {
 	Name  string
 	ID    string
 	This  bool
-	Write bool // the one that writes now
+	Write bool      // the one that writes now
+	Reads bool      // it may read only
+	Until time.Time // until when it may write; zero: without end
 	Added time.Time
+}
+
+// Claim is a credential about the identity.
+type Claim struct {
+	Text    string
+	By      string // DID of the issuer
+	Self    bool   // the identity says it of itself
+	Until   time.Time
+	Problem string // why it does not hold, or cannot be verified here; empty if it holds
 }
 
 // Snapshot is a commit that is kept.

@@ -19,6 +19,7 @@ const (
 	rowsAlerts  = 6
 	rowsErrors  = 12
 	rowsMisc    = 12
+	rowsClaims  = 4
 	peersInRow  = 4
 )
 
@@ -188,6 +189,8 @@ func (v view) MorePeers() int             { return len(v.Peers) - len(v.ShownPee
 func (v view) ShownCommits() []Commit     { return first(v.Commits, rowsCommits) }
 func (v view) ShownErrors() []Failure     { return first(v.Errors, rowsErrors) }
 func (v view) ShownDevices() []Device     { return first(v.Devices, rowsMisc) }
+func (v view) ShownClaims() []Claim       { return first(v.Claims, rowsClaims) }
+func (v view) MoreClaims() int            { return len(v.Claims) - len(v.ShownClaims()) }
 func (v view) ShownSnapshots() []Snapshot { return first(v.Snapshots, rowsMisc) }
 
 // PeersUp counts the peers that answer.
