@@ -32,7 +32,8 @@ const (
 
 // logins is what the control socket knows of them.
 type logins struct {
-	home Home
+	home  Home
+	ended <-chan struct{} // the drive is gone: nobody waits any longer
 
 	mu        sync.Mutex // guards the rest
 	verifiers map[string]*login.Verifier
@@ -63,8 +64,8 @@ type LoggedIn struct {
 	Credentials []*Claim `json:"credentials,omitempty"`
 }
 
-func newLogins(h Home) *logins {
-	return &logins{home: h, verifiers: make(map[string]*login.Verifier), asking: make(map[string]*asking)}
+func newLogins(h Home, ended <-chan struct{}) *logins {
+	return &logins{home: h, ended: ended, verifiers: make(map[string]*login.Verifier), asking: make(map[string]*asking)}
 }
 
 func (l *logins) handle(mux *http.ServeMux) {
@@ -162,6 +163,8 @@ func (l *logins) respond(ctx context.Context, text string) (string, error) {
 			return "", ErrSaidNo
 		}
 		return answer, nil
+	case <-l.ended:
+		return "", fmt.Errorf("the drive was unmounted before the owner answered: %w", login.ErrUnavailable)
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return "", fmt.Errorf("the owner did not answer within %v: %w", ownerWait, login.ErrRefused)
@@ -205,7 +208,7 @@ func (l *logins) verify(ctx context.Context, audience, response string) (*Logged
 	return &LoggedIn{ID: got.ID, DID: got.DID, KeyID: got.KeyID, Version: got.Version.ID, Nonce: got.Nonce, Credentials: got.Credentials}, nil
 }
 
-const loginSourceDeadline = 5 * time.Second
+const loginSourceDeadline = 4 * time.Second // less than the control socket has at its end
 
 func newHTTPSource() webvh.Source {
 	return webvh.NewHTTP(webvh.HTTPConfig{Deadline: loginSourceDeadline})

@@ -279,6 +279,13 @@ func TestLoginOverTheControlSocket(t *testing.T) {
 	stop()
 	<-gone
 	awaitAsked(ctx, t, c, 0)
+
+	// Who waits is told when the drive is unmounted, and does not keep it.
+	got, _ = respond(request)
+	d.umount()
+	if r := <-got; !errors.Is(r.err, auth.ErrUnavailable) {
+		t.Errorf("unmounted meanwhile: %+v", r)
+	}
 }
 
 func awaitAsked(ctx context.Context, t *testing.T, c *daemon.Client, want int) {
