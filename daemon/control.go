@@ -89,7 +89,7 @@ func (s *Service) control() (*control, error) {
 		h, err := s.tree.Rekey(r.Context(), r.FormValue("epoch") == "new")
 		reply(w, h, err)
 	})
-	newLogins(s.p.Home, s.ended).handle(mux)
+	s.logins.handle(mux)
 	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {

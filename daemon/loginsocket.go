@@ -49,9 +49,10 @@ type asking struct {
 
 // AskedLogin is a request that waits for the owner.
 type AskedLogin struct {
-	ID      string    `json:"id"`
-	Request string    `json:"request"`
-	Since   time.Time `json:"since"`
+	ID       string    `json:"id"`
+	Audience string    `json:"audience"`
+	Request  string    `json:"request"`
+	Since    time.Time `json:"since"`
 }
 
 // LoggedIn is who has logged in to a program.
@@ -178,7 +179,7 @@ func (l *logins) asked() []AskedLogin {
 	defer l.mu.Unlock()
 	list := []AskedLogin{}
 	for id, a := range l.asking {
-		list = append(list, AskedLogin{ID: id, Request: a.request.String(), Since: a.since})
+		list = append(list, AskedLogin{ID: id, Audience: a.request.Audience, Request: a.request.String(), Since: a.since})
 	}
 	slices.SortFunc(list, func(a, b AskedLogin) int { return a.Since.Compare(b.Since) })
 	return list

@@ -84,6 +84,10 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
 			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
 	}
+	for _, a := range p.s.logins.asked() {
+		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Notice,
+			Text: "A program on this machine asks who you are: " + a.Audience + ".", Action: "To see for what, and to answer:", Command: "ipfscloud id login", Since: a.Since})
+	}
 	who := p.lookAtIdentity(ctx)
 	out.Claims = who.claims
 	if len(who.devices) > 0 {

@@ -51,6 +51,7 @@ type Service struct {
 	meter    *meter
 	failures *failureList
 	page     *page
+	logins   *logins
 	egress   *egress        // nil: nothing keeps copies elsewhere
 	restored *fs.Found      // what was found in Egress, on a machine that had nothing
 	horizon  *horizonServer // nil: it is turned off, or its port is taken
@@ -107,7 +108,7 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 	f := newFailures(p.Log.Handler())
 	p.Log = slog.New(f)
 	s := &Service{p: p, stop: make(chan stopRequest), ended: make(chan struct{}), since: time.Now(), failures: f.kept}
-	s.page = &page{s: s}
+	s.page, s.logins = &page{s: s}, newLogins(p.Home, s.ended)
 	for _, list := range []string{p.Config.MountOptions, p.Options} {
 		if err := fuse.ParseOptions(list, &s.options); err != nil {
 			return nil, err

@@ -235,6 +235,9 @@ func TestLoginOverTheControlSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, id := respond(request)
+	if _, err := exec.LookPath("chromium"); err == nil {
+		d.browse(t).says(".alerts", "asks who you are: "+who)
+	}
 	x, cmd := d.onTerminal(t, "id", "login")
 	x.expect(`calls itself ` + who)
 	x.expect(`\[y/N\] `)
