@@ -118,6 +118,9 @@ func (c *committer) run() {
 		case <-c.stop:
 			return
 		case <-sync.C:
+			if c.t.journal == nil { // read-only
+				continue
+			}
 			// What was not synced when the machine dies is lost: at most a second.
 			if err := c.t.journal.Sync(c.ctx, c.t.journal.Last()); err != nil {
 				c.t.cfg.Log.Error("syncing the journal", "error", err)
@@ -316,12 +319,15 @@ func (c *committer) commit() (err error) {
 			w <- err
 		}
 	}()
+	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
+	defer cancel()
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
 	j := c.freeze()
 	if j == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
-	defer cancel()
 	w := &commitWriter{t: c.t, ctx: ctx, pages: map[CID]*page{}}
 	top, err := w.write(j)
 	if err == nil {

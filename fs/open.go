@@ -61,7 +61,8 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 
 // Open opens a vault at its newest commit and replays the journal. A store that shows an
 // older state than this device has accepted, or another one of the same number, is opened
-// read-only, with an alert.
+// read-only, with an alert. If the store is away, the newest commit is the one that this
+// device accepted last, as far as its blocks are on the local disk.
 func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	cfg.fill()
 	state, err := openState(cfg.StateDir)
@@ -74,6 +75,10 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	t.crowdedAt = t.inodeLimit()
 	t.ring.newer, t.ring.older = &t.ring, &t.ring
 	l, err := t.newestHead(ctx)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		l, err = t.knownHead(ctx, err)
+		t.unconfirmed = err == nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	go t.commits.run()
 	go t.commits.ahead()
 	t.mu.Lock()
-	if t.pendingOps > 0 {
+	if t.pendingOps > 0 || t.unconfirmed {
 		t.commits.wake()
 	}
 	t.mu.Unlock()
@@ -126,7 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	cfg := &t.cfg
 	accepted := t.state.get().Accepted
-	names, err := cfg.Store.Commits(ctx, cfg.Vault)
+	names, err := t.listCommits(ctx, accepted.Sequence > 0)
 	if err != nil {
 		return nil, fmt.Errorf("listing the commits of vault %s: %w", cfg.Vault, err)
 	}

@@ -73,6 +73,8 @@ type Tree struct {
 
 	carried []crypt.JournalPosition // of heads: journals of other devices, and turns
 	forked  *loadedHead             // a head of another line, if this device went on after it was relieved
+	// unconfirmed: opened while the store was away; the committer's own once that runs.
+	unconfirmed bool
 
 	rekeying sync.Mutex // one change of keys at a time; before mu
 
