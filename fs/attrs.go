@@ -46,7 +46,7 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 	}
 	if s.KillPriv && o.flags == 0 && !s.Touch {
 		// Each write of an ordinary user asks for this: without the bits it is no change.
-		if a, err = t.GetAttr(ctx, ino); err != nil || killPriv(a.Mode) == a.Mode {
+		if a, err = t.GetAttr(ctx, ino); err != nil || s.kill(a.Mode) == a.Mode {
 			return a, err
 		}
 	}
@@ -60,7 +60,7 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 				return err
 			}
 		}
-		if m := killPriv(in.attr.Mode); s.KillPriv && s.Mode == nil && m != in.attr.Mode {
+		if m := s.kill(in.attr.Mode); s.KillPriv && s.Mode == nil && m != in.attr.Mode {
 			o.mode, o.flags = m&modePerm, o.flags|setMode
 		}
 		return nil
@@ -68,14 +68,15 @@ func (t *Tree) SetAttr(ctx context.Context, ino Ino, s SetAttr) (a Attr, err err
 	return a, err
 }
 
-// killPriv is a mode without the bits that a chown, or a write by an ordinary user, takes
-// away; directories keep theirs. Setgid without execution by the group is a mark of mandatory locks: it stays.
-func killPriv(mode uint32) uint32 {
+// kill is a mode without the bits that a chown, or a write by an ordinary user, takes
+// away; directories keep theirs. Setgid without execution by the group is a mark of
+// mandatory locks: it stays, unless the user is not of that group.
+func (s *SetAttr) kill(mode uint32) uint32 {
 	if mode&ModeType == ModeDir {
 		return mode
 	}
 	m := mode &^ modeSetuid
-	if m&0o010 != 0 {
+	if m&0o010 != 0 || s.KillSetgid {
 		m &^= modeSetgid
 	}
 	return m

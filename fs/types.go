@@ -72,6 +72,9 @@ type SetAttr struct {
 	Mtime *int64
 	// KillPriv clears setuid and setgid as a write or chown by an ordinary user does.
 	KillPriv bool
+	// KillSetgid, with KillPriv, clears setgid also where nobody of the group may execute:
+	// the user is not of that group.
+	KillSetgid bool
 	// Touch changes the time of change even if nothing else does.
 	Touch bool
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // TestACL runs the tables about POSIX ACLs on a mount with the option acl.
-func TestACL(t *testing.T) { runTables(t, "testdata/acl/*.txt", "allow_other,acl") }
+func TestACL(t *testing.T) { runTables(t, "testdata/acl/*.txt", "allow_other,acl", 60) }
 
 // The other tables hold with the option acl too.
 func TestPOSIXWithACL(t *testing.T) {

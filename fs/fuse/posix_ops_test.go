@@ -235,7 +235,7 @@ func opRead(r *run, a []string) (string, error) {
 
 func opRename2(r *run, a []string) (string, error) {
 	flags := map[string]uint{"noreplace": unix.RENAME_NOREPLACE, "exchange": unix.RENAME_EXCHANGE,
-		"both": unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE, "unknown": 1 << 10}[a[2]]
+		"both": unix.RENAME_NOREPLACE | unix.RENAME_EXCHANGE, "whiteout": unix.RENAME_WHITEOUT, "unknown": 1 << 10}[a[2]]
 	return "", unix.Renameat2(unix.AT_FDCWD, r.path(a[0]), unix.AT_FDCWD, r.path(a[1]), flags)
 }
 

@@ -17,6 +17,7 @@ type credentials struct {
 func users() map[string]credentials {
 	return map[string]credentials{
 		"root": {0, 0, nil},
+		"u":    {60009, 60009, nil}, // in root's place, see TestPOSIXAsUser
 		"a":    {60001, 60001, nil},
 		"b":    {60002, 60002, nil},
 		"ab":   {60001, 60001, []int{60002}}, // a, in b's group too

@@ -193,6 +193,11 @@ func (r *raw) SetAttr(c <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrO
 	// A request for nothing is chown(-1, -1), or a change of data that takes the bits away.
 	s.Touch = s == fs.SetAttr{}
 	s.KillPriv = s.Touch || in.Valid&setattrKillSuidgid != 0 || s.UID != nil || s.GID != nil
+	if s.KillPriv {
+		if err := r.mayKill(c, &in.InHeader, &s); err != nil {
+			return r.fail(err)
+		}
+	}
 	a, err := r.tree.SetAttr(request{c}, fs.Ino(in.NodeId), s)
 	if err != nil {
 		return r.fail(err)
@@ -307,7 +312,7 @@ func (r *raw) Read(c <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.Rea
 
 func (r *raw) Write(c <-chan struct{}, in *gofuse.WriteIn, p []byte) (uint32, gofuse.Status) {
 	if in.WriteFlags&writeKillSuidgid != 0 {
-		if _, err := r.tree.SetAttr(request{c}, fs.Ino(in.NodeId), fs.SetAttr{KillPriv: true}); err != nil {
+		if err := r.killPriv(c, &in.InHeader); err != nil {
 			return 0, r.fail(err)
 		}
 	}
