@@ -309,6 +309,10 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		resp, err = s.claims(ctx, req)
 	case opAuthenticate:
 		resp.Data, err = s.authenticate(ctx, req)
+	case opPublishing:
+		resp.Data, err = s.PublishingKey(ctx)
+	case opSignName:
+		resp.Data, err = s.SignName(ctx, req.Data)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:

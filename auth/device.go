@@ -337,7 +337,7 @@ func Revoke(ctx context.Context, dir string, passphrase []byte, device string) (
 
 // forgetNext makes a change forget the next keys of all devices but those that stay.
 func forgetNext(ctx context.Context, dir string, doc *did.Document, next *did.Change, stays func(device string) bool) error {
-	l, err := logMethodOf(dir).Newest(ctx, doc.ID)
+	l, err := LogMethod(dir).Newest(ctx, doc.ID)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func DeviceHistory(ctx context.Context, dir string) ([]DevicePast, error) {
 	if !hasHistory(sum.DID) {
 		return nil, did.Want(did.NewKey(), did.CanUpdate)
 	}
-	l, err := logMethodOf(dir).Newest(ctx, sum.DID)
+	l, err := LogMethod(dir).Newest(ctx, sum.DID)
 	if errors.Is(err, did.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", err, ErrLog)
 	}

@@ -172,7 +172,7 @@ func TestStoredWebVH(t *testing.T) {
 		}
 		defer seed.wipe()
 		cfg := InitConfig{Dir: filepath.Dir(dir), Passphrase: []byte("open sesame"), DeviceName: "laptop", KDF: cheap()}
-		id, err := found(ctx, logMethodOf(cfg.Dir), cfg, p, c, seed)
+		id, err := found(ctx, LogMethod(cfg.Dir), cfg, p, c, seed)
 		if err != nil || id.DID == made.DID {
 			t.Fatal(err)
 		}

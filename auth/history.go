@@ -142,7 +142,7 @@ func (s *Session) accept(ctx context.Context, doc *did.Document) error {
 	if s.history {
 		// The stamp is from before the file is read, so that a change meanwhile shows.
 		now = logStore{s.dir}.stamp()
-		l, err := logMethodOf(s.dir).Newest(ctx, s.did)
+		l, err := LogMethod(s.dir).Newest(ctx, s.did)
 		if err != nil {
 			return siop.Refusal(err)
 		}

@@ -122,11 +122,12 @@ func replaceFile(dir, name string, b []byte) (err error) {
 // Resolver resolves did:key, and the DID whose log lies in a keystore's directory: the
 // newest that is there or at one of the sources. Of the sources none is trusted.
 func Resolver(dir string, sources ...webvh.Source) *did.Resolver {
-	return did.NewResolver(did.NewKey(), logMethodOf(dir, sources...))
+	return did.NewResolver(did.NewKey(), LogMethod(dir, sources...))
 }
 
-// logMethodOf is did:webvh with the rules that hold for our identities.
-func logMethodOf(dir string, sources ...webvh.Source) *webvh.Method {
+// LogMethod is did:webvh with the rules that hold for our identities; the log that lies in
+// a keystore's directory is that of its DID.
+func LogMethod(dir string, sources ...webvh.Source) *webvh.Method {
 	return webvh.New(webvh.Config{
 		Verifier: rules(), Store: logStore{dir}, Sources: sources, Portable: true,
 	})

@@ -33,7 +33,7 @@ func TakeLog(ctx context.Context, dir string, log []byte) (bool, error) {
 		return false, err
 	}
 	defer release()
-	have, err := logMethodOf(dir).Newest(ctx, sum.DID)
+	have, err := LogMethod(dir).Newest(ctx, sum.DID)
 	if err != nil && !errors.Is(err, did.ErrNotFound) && !errors.Is(err, did.ErrInvalid) {
 		return false, err
 	}

@@ -51,7 +51,7 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		return nil, did.Want(did.NewKey(), did.CanUpdate)
 	}
 	err = change(ctx, dir, passphrase, func(k *keystore, c *contents, master *secret, _ int) (bool, error) {
-		m := logMethodOf(dir)
+		m := LogMethod(dir)
 		l, err := m.Newest(ctx, k.did)
 		if errors.Is(err, did.ErrNotFound) {
 			err = fmt.Errorf("%w: %w", err, ErrLog)

@@ -141,7 +141,7 @@ func changed(t testing.TB, dir string, edit func(*did.Change)) {
 			return false, err
 		}
 		defer seed.wipe()
-		m := logMethodOf(dir)
+		m := LogMethod(dir)
 		l, err := m.Newest(ctx, sum.DID)
 		if err != nil {
 			return false, err
@@ -253,7 +253,7 @@ func TestDeactivated(t *testing.T) {
 			return false, err
 		}
 		defer key.wipe()
-		return false, logMethodOf(dir).Deactivate(ctx, id.DID, seedSigner{key})
+		return false, LogMethod(dir).Deactivate(ctx, id.DID, seedSigner{key})
 	})
 	if !errors.Is(err, did.ErrInvalid) {
 		t.Errorf("an update key gave the DID up: %v", err)
@@ -263,7 +263,7 @@ func TestDeactivated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer key.wipe()
-	if err := logMethodOf(dir).Deactivate(ctx, id.DID, seedSigner{key}); err != nil {
+	if err := LogMethod(dir).Deactivate(ctx, id.DID, seedSigner{key}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Login(ctx, dir, []byte("open sesame")); !errors.Is(err, ErrDeactivated) || !errors.Is(err, ErrRefused) {

@@ -52,6 +52,8 @@ const (
 	opKeepClaim    = "keep-claim"
 	opDropClaim    = "drop-claim"
 	opAuthenticate = "authenticate"
+	opPublishing   = "publishing-key"
+	opSignName     = "sign-name"
 	opHold         = "hold" // until the connection ends
 	opLogout       = "logout"
 )
@@ -88,6 +90,7 @@ func errorCodes() []codedError {
 		{"unavailable", ErrUnavailable},
 		{"invalid", ErrInvalid},
 		{"claim", claim.ErrInvalid},
+		{"no-name", ErrNoName},
 		{"deadline", context.DeadlineExceeded},
 		{"canceled", context.Canceled},
 	}

@@ -105,6 +105,12 @@ func (c *Client) Rekey(ctx context.Context, newEpoch bool) (h fs.HeadInfo, err e
 	return h, err
 }
 
+// Publish publishes the identity's log under its IPNS name, and lets the daemon renew it.
+func (c *Client) Publish(ctx context.Context) (p *Publication, err error) {
+	err = c.call(ctx, "POST", "/publish", &p)
+	return p, err
+}
+
 // Pins lists what Egress keeps of the drive, or is to keep.
 func (c *Client) Pins(ctx context.Context) (p []Pin, err error) {
 	err = c.call(ctx, "GET", "/pins", &p)

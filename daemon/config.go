@@ -64,7 +64,7 @@ type EgressConfig struct {
 	Peers []string `toml:"peers" json:"peers"`
 }
 
-// NetworkConfig is for the embedded node, when it has an Egress.
+// NetworkConfig is for the embedded node, when it has an Egress or is public.
 type NetworkConfig struct {
 	// Listen are the multiaddrs where peers may connect. Without any the node dials them,
 	// and they fetch over its connections.
@@ -73,6 +73,11 @@ type NetworkConfig struct {
 	// a second; 0 is no bound.
 	UploadKiB   int `toml:"upload_kib" json:"upload_kib"`
 	DownloadKiB int `toml:"download_kib" json:"download_kib"`
+	// Public lets the node join the public network of IPFS nodes, without announcing blocks
+	// of the drive: IPNS names are published and found there.
+	Public bool `toml:"public" json:"public"`
+	// Bootstrap are the nodes by which it joins; none stands for those that Kubo knows.
+	Bootstrap []string `toml:"bootstrap" json:"bootstrap"`
 }
 
 // HorizonConfig is for the page.
@@ -101,7 +106,7 @@ func DefaultConfig() Config {
 	return Config{
 		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, CacheMinFreeMiB: 1024, MemoryMiB: 256, Deadline: duration{30 * time.Second},
 		Egress:  EgressConfig{URL: []string{}, Peers: []string{}},
-		Network: NetworkConfig{Listen: []string{}},
+		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}},
 		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},
 	}
 }
@@ -178,6 +183,9 @@ func (c *Config) check(path string) error {
 	}
 	if err := (&ipfs.Network{Listen: c.Network.Listen}).Check(); err != nil {
 		return bad("network.listen: %v", err)
+	}
+	if err := (&ipfs.Network{Bootstrap: c.Network.Bootstrap}).Check(); err != nil {
+		return bad("network.bootstrap: %v", err)
 	}
 	if host, _, err := net.SplitHostPort(c.Horizon.Listen); err != nil || !net.ParseIP(host).IsLoopback() {
 		return bad("horizon.listen is %q, but must be a loopback address and a port, as 127.0.0.1:0", c.Horizon.Listen)

@@ -27,7 +27,7 @@ var kinds = []struct {
 	{"login_refused", auth.ErrRefused}, {"rollback", auth.ErrRollback}, {"unavailable_did", auth.ErrUnavailable}, {"login_invalid", auth.ErrInvalid}, {"login_busy", auth.ErrBusy},
 	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
 	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
-	{"invalid", fs.ErrInvalid},
+	{"no_name", auth.ErrNoName}, {"no_network", ErrNoNetwork}, {"invalid", fs.ErrInvalid},
 }
 
 type wireError struct {
@@ -88,6 +88,10 @@ func (s *Service) control() (*control, error) {
 	mux.HandleFunc("POST /rekey", func(w http.ResponseWriter, r *http.Request) {
 		h, err := s.tree.Rekey(r.Context(), r.FormValue("epoch") == "new")
 		reply(w, h, err)
+	})
+	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) {
+		p, err := s.names.now(r.Context())
+		reply(w, p, err)
 	})
 	s.logins.handle(mux)
 	mux.HandleFunc("GET /profile", profile)

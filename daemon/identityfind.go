@@ -43,8 +43,11 @@ type IdentitySearch struct {
 	Home   Home
 	Config Config
 	Phrase *auth.Phrase
-	Logs   []LogSource // besides the node and Egress
-	Log    *slog.Logger
+	Logs   []LogSource // besides the node, Egress and IPNS
+	// Domains are asked for over IPNS, where they are IPNS names; that of the phrase is
+	// asked for anyway.
+	Domains []string
+	Log     *slog.Logger
 }
 
 // FoundIdentity is the best there is.
@@ -95,7 +98,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 		}
 		answers <- a
 	}
-	go ask("the IPFS node and Egress", searchStore+searchEgress, s.commits)
+	go ask("the IPFS node, Egress and IPNS", searchStore+searchEgress+nameWait, s.commits)
 	for _, l := range s.Logs {
 		go ask(l.Name, searchLog, func(ctx context.Context) ([]clue, error) {
 			b, err := l.Log(ctx)
@@ -132,7 +135,7 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 		return nil, err
 	}
 	_, repo := os.Stat(s.Home.IPFS)
-	if s.Config.IPFS == "" && used.none() && repo != nil {
+	if s.Config.IPFS == "" && used.none() && !s.Config.Network.Public && repo != nil {
 		return nil, errors.New("there is none here")
 	}
 	network, err := s.network()
@@ -147,6 +150,10 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 	if !used.none() {
 		more, egressErr := s.inEgress(ctx, store)
 		found, err = append(found, more...), errors.Join(err, egressErr)
+	}
+	logs, nameErr := s.inNames(ctx)
+	if found = append(found, logs...); len(found) == 0 {
+		err = errors.Join(err, nameErr)
 	}
 	if closeErr := store.Close(); closeErr != nil {
 		s.Log.Warn("closing the store", "error", closeErr)
@@ -195,6 +202,50 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 		return nil, err
 	}
 	return s.examine(ctx, store, vaultsOf(pins), "Egress")
+}
+
+// inNames looks for logs under the IPNS names that are the phrase's or were given. Without
+// a node for it, there is nothing to ask.
+func (s IdentitySearch) inNames(ctx context.Context) ([]clue, error) {
+	names, err := openNames(s.Home, s.Config)
+	if errors.Is(err, ErrNoNetwork) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer names.Close()
+	own, err := s.Phrase.PublishedName()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, nameWait)
+	defer cancel()
+	var out []clue
+	for _, name := range append(namedLogs(s.Domains...), own) {
+		b, readErr := readName(ctx, names, name)
+		if readErr != nil {
+			err = errors.Join(err, readErr)
+			continue
+		}
+		out = append(out, clue{source: "the IPNS name " + name, log: b})
+	}
+	return out, err
+}
+
+// readName reads the log under a name, again while the node still meets others.
+func readName(ctx context.Context, names *ipfs.Names, name string) ([]byte, error) {
+	for {
+		b, err := names.Read(ctx, name, ".well-known/did.jsonl", webvh.MaxLog)
+		if err == nil {
+			return b, nil
+		}
+		select {
+		case <-time.After(publishTry):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
+		}
+	}
 }
 
 // examine opens the newest commits of each vault, as far as the phrase opens them.

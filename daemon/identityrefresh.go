@@ -12,8 +12,12 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
-// refreshWait is how long a login waits for news of its DID, all in all.
-const refreshWait = 15 * time.Second
+// A login waits so long for news of its DID, all in all, and of that so long for the places
+// where all can read it.
+const (
+	refreshWait = 15 * time.Second
+	sourcesWait = 5 * time.Second
+)
 
 // RefreshLog asks where other devices of the identity commit to (the IPFS node of the
 // user's own, and Egress) for a newer log of its DID, and keeps what holds. It trusts
@@ -25,6 +29,11 @@ func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
 	if err != nil || sum.DID == auth.SelfCertifying(sum.DID) {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
+	if published(h, sum.DID) {
+		askSources(ctx, h, c, sum.DID, log)
+	}
 	used, err := c.egressInUse(h)
 	if err != nil {
 		return err
@@ -33,8 +42,6 @@ func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
 	if err != nil || vault == "" || used.none() && c.IPFS == "" {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshWait)
-	defer cancel()
 	r := refresh{home: h, config: c, log: log, vault: vault, device: sum.Device}
 	if name, _, err := fs.LastAccepted(h.State, vault); err == nil {
 		r.known = name.Sequence
@@ -43,6 +50,18 @@ func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
 		log.Info("asking for news of the DID", "error", err)
 	}
 	return nil
+}
+
+// askSources keeps the newest log that lies where all can read it: under the IPNS name, or
+// on the web server of the DID's domain.
+func askSources(ctx context.Context, h Home, c Config, id string, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, sourcesWait)
+	defer cancel()
+	sources, done := logSources(h, c)
+	defer done()
+	if _, err := auth.LogMethod(h.Keystore, sources...).Newest(ctx, id); err != nil {
+		log.Info("asking where the DID is published", "error", err)
+	}
 }
 
 type refresh struct {

@@ -19,6 +19,7 @@ type Resolution = webvh.Resolution
 // that are verified without any network; nil asks the places that the DID names.
 type ResolveOptions struct {
 	Home                                  Home // its own DID is resolved from the log there
+	Config                                Config
 	Log, Witness                          []byte
 	VersionID, VersionTime, VersionNumber string
 }
@@ -56,11 +57,17 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 		return named(id, r, err)
 	}
 	if strings.HasPrefix(id, "did:webvh:") {
-		if log := auth.OwnLog(o.Home.Keystore, id); log != nil {
-			r, err := webvh.ResolveLog(ctx, id, log, nil, q)
-			return named(id, r, err)
+		sources, done := logSources(o.Home, o.Config)
+		defer done()
+		var m *webvh.Method
+		if auth.OwnLog(o.Home.Keystore, id) == nil {
+			m = webvh.New(webvh.Config{Store: remembered(o.Home), Sources: sources})
+		} else if published(o.Home, id) {
+			m = auth.LogMethod(o.Home.Keystore, sources...)
+		} else {
+			m = auth.LogMethod(o.Home.Keystore)
 		}
-		r, err := newWebVH().ResolveVersion(ctx, id, q)
+		r, err := m.ResolveVersion(ctx, id, q)
 		return named(id, r, err)
 	}
 	if q != (webvh.Query{}) {

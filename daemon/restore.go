@@ -21,11 +21,12 @@ const restoreTries = 16
 // an address to listen at it dials the peers, and they fetch over its connections.
 func (s *Service) network() (*ipfs.Network, error) {
 	used, err := s.p.Config.egressInUse(s.p.Home)
-	if err != nil || used.none() {
+	n := s.p.Config.Network
+	if err != nil || used.none() && !n.Public {
 		return nil, err
 	}
-	n := s.p.Config.Network
-	return &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10}, nil
+	return &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10,
+		Public: n.Public, Bootstrap: n.Bootstrap}, nil
 }
 
 // pinned is a commit as a pin in Egress names it.

@@ -55,6 +55,7 @@ type Service struct {
 	egress   *egress        // nil: nothing keeps copies elsewhere
 	restored *fs.Found      // what was found in Egress, on a machine that had nothing
 	horizon  *horizonServer // nil: it is turned off, or its port is taken
+	names    *publisher     // nil: the identity has none
 
 	stop  chan stopRequest
 	ended chan struct{} // closed when everything is given back
@@ -75,8 +76,10 @@ func Run(ctx context.Context, p Params) error {
 	if err != nil {
 		return err
 	}
+	s.names = s.startPublisher()
 	c, err := s.control()
 	if err != nil {
+		s.names.stop()
 		s.server.Abort()
 		s.tree.Abort()
 		return errors.Join(err, s.release())
@@ -89,6 +92,7 @@ func Run(ctx context.Context, p Params) error {
 	endSystemd, endRestrain := s.tellSystemd(), s.restrain()
 	asker, err := s.wait(e)
 	s.horizon.stop()
+	s.names.stop()
 	endRestrain()
 	endSystemd()
 	// The socket goes while the lock is ours, the answer when everything is given back:
@@ -135,7 +139,13 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = openStore(ctx, p.Home, p.Config, network, p.Log); err != nil {
+	// A drive that was mounted here before can be, as far as it is known here, also while
+	// the node is away.
+	vault, err := readVault(p.Home.vaultFile())
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = openStoreAway(ctx, p.Home, p.Config, network, vault != "", p.Log); err != nil {
 		return nil, err
 	}
 	if s.tree, err = s.openTree(ctx); err != nil {

@@ -17,9 +17,18 @@ import (
 // soon that it does not answer.
 const openWait = 7 * time.Second
 
+// keepWritten is the size of the largest blocks that stay in the cache when they are
+// written. Pages of metadata are smaller.
+const keepWritten = 32 << 10
+
 // openStore opens the embedded node, with a network or offline, or the user's own behind
 // a cache.
 func openStore(ctx context.Context, h Home, c Config, network *ipfs.Network, log *slog.Logger) (fs.Store, error) {
+	return openStoreAway(ctx, h, c, network, false, log)
+}
+
+// openStoreAway is openStore; with mayBeAway the user's own node need not answer.
+func openStoreAway(ctx context.Context, h Home, c Config, network *ipfs.Network, mayBeAway bool, log *slog.Logger) (fs.Store, error) {
 	if c.IPFS == "" {
 		e, err := ipfs.OpenEmbedded(ctx, ipfs.EmbeddedConfig{RepoDir: h.IPFS, SocketPath: h.IPFSSocket(), Network: network, Log: log})
 		if err != nil {
@@ -27,27 +36,35 @@ func openStore(ctx context.Context, h Home, c Config, network *ipfs.Network, log
 		}
 		return e, nil
 	}
-	auth := ""
-	if c.IPFSAuthFile != "" {
-		b, err := os.ReadFile(c.IPFSAuthFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: authorization for the IPFS node: %w", ErrConfig, err)
-		}
-		auth = strings.TrimSpace(string(b))
+	auth, err := c.ipfsAuthorization()
+	if err != nil {
+		return nil, err
 	}
 	opening, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
-	r, err := ipfs.OpenRPC(opening, ipfs.RPCConfig{URL: c.IPFS, Authorization: auth, StagingDir: h.Staging, Log: log})
+	r, err := ipfs.OpenRPC(opening, ipfs.RPCConfig{URL: c.IPFS, Authorization: auth, StagingDir: h.Staging, MayBeAway: mayBeAway, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("IPFS node at %s: %w", redact(c.IPFS), err)
 	}
 	cached, err := ipfs.NewCache(r, ipfs.CacheConfig{Dir: filepath.Join(h.Cache, "blocks"), Limit: c.CacheMiB << 20,
-		MinFree: c.CacheMinFreeMiB << 20, Log: log})
+		MinFree: c.CacheMinFreeMiB << 20, KeepWritten: keepWritten, Log: log})
 	if err != nil {
 		r.Close()
 		return nil, fmt.Errorf("block cache: %w", err)
 	}
 	return cached, nil
+}
+
+// ipfsAuthorization is what the user's own node asks for; "" for nothing.
+func (c Config) ipfsAuthorization() (string, error) {
+	if c.IPFSAuthFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.IPFSAuthFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: authorization for the IPFS node: %w", ErrConfig, err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 // redact hides what may be a password in a URL.

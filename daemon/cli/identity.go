@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
@@ -208,6 +209,7 @@ type idCommand struct {
 	log, witness string // files
 	version      daemon.ResolveOptions
 	change       idChange
+	publish      idPublish
 	claim        idClaim
 	login        idLogin
 }
@@ -216,6 +218,7 @@ func (c *idCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
 	f.BoolVar(&c.json, "json", false, "print JSON; of a resolution, the result also when it fails")
 	c.change.flags(f)
+	c.publish.flags(f)
 	c.claim.flags(f)
 	c.login.flags(f)
 	f.StringVar(&c.log, "log", "", "resolve; claim add, verify (of the issuer); domain verify: verify the log of a did:webvh in `FILE`, without any network")
@@ -239,12 +242,14 @@ func (c *idCommand) parse(args []string) error {
 		return c.login.parse(args)
 	}
 	switch {
+	case len(args) == 1 && args[0] == "publish":
+		c.what, c.publish.domain = args[0], c.change.domain
 	case len(args) == 1 && (args[0] == "show" || args[0] == "phrase"):
 		c.what = args[0]
 	case len(args) == 2 && args[0] == "resolve":
 		c.what, c.did = args[0], args[1]
 	default:
-		return fmt.Errorf("%w: want show, phrase, resolve DID, rotate, service add|remove URL, migrate, claim …, domain … or login [REQUEST]", errUsage)
+		return fmt.Errorf("%w: want show, phrase, resolve DID, publish, rotate, service add|remove URL, migrate, claim …, domain … or login [REQUEST]", errUsage)
 	}
 	return nil
 }
@@ -259,6 +264,8 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 		return c.claim.run(ctx, e, c.log, c.json)
 	case "login":
 		return c.login.run(ctx, e, c.json)
+	case "publish":
+		return c.publish.run(ctx, e, &c.pass, c.json)
 	case "show":
 	default:
 		return c.change.run(ctx, e, &c.pass, c.json)
@@ -270,12 +277,23 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 	if s.DID == "" {
 		return auth.ErrAwaits
 	}
-	if c.json {
-		return json.NewEncoder(e.out).Encode(map[string]any{"did": s.DID, "device": s.Device, "phrase_pending": s.PhrasePending,
-			"moved": auth.MovedStatement(e.home.Keystore)})
+	id := auth.PresentDID(ctx, e.home.Keystore, s.DID)
+	public, err := daemon.ReadPublication(e.home)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintln(e.out, "did:   ", s.DID)
+	if c.json {
+		return json.NewEncoder(e.out).Encode(map[string]any{"did": id, "device": s.Device, "phrase_pending": s.PhrasePending,
+			"moved": auth.MovedStatement(e.home.Keystore), "published": public})
+	}
+	fmt.Fprintln(e.out, "did:   ", id)
 	fmt.Fprintln(e.out, "device:", s.Device)
+	if public != nil {
+		fmt.Fprintf(e.out, "published: version %s under /ipns/%s, until %s\n", public.Version, public.Name, public.Until.Local().Format(time.DateTime))
+		if public.Problem != "" {
+			fmt.Fprintln(e.out, "not renewed:", public.Problem)
+		}
+	}
 	if s.PhrasePending {
 		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
 	}
@@ -290,6 +308,12 @@ const maxDIDFile = 64 << 20
 func (c *idCommand) resolve(ctx context.Context, e *env) error {
 	o := c.version
 	o.Home = e.home
+	if c.log == "" {
+		var err error
+		if o.Config, err = e.config(); err != nil {
+			return err
+		}
+	}
 	for _, f := range []struct {
 		path string
 		to   *[]byte

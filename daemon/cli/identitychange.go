@@ -26,7 +26,7 @@ func (c *idChange) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.public, "public", false, "service add: yes, everybody who sees the DID document may see the URL, for good")
 	f.StringVar(&c.kind, "type", "LinkedService", "service add: `TYPE` of the service")
 	f.StringVar(&c.phraseIn, "phrase-in", "", "migrate: read the recovery phrase from `FILE` (- asks for it)")
-	f.StringVar(&c.domain, "domain", "", "migrate: a `DOMAIN` of your own for the did:webvh")
+	f.StringVar(&c.domain, "domain", "", "migrate, publish: a `DOMAIN` of your own for the did:webvh")
 }
 
 func (c *idChange) takes(word string) bool {

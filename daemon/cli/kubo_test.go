@@ -18,6 +18,7 @@ type kubo struct {
 	program string
 	repo    string
 	port    int
+	online  bool
 	cmd     *exec.Cmd
 }
 
@@ -63,7 +64,11 @@ func (k *kubo) output(name string, args ...string) []byte {
 // start runs the node until kill, and waits until it says that it is ready.
 func (k *kubo) start() {
 	k.t.Helper()
-	k.cmd = k.command(context.Background(), k.program, "daemon", "--offline")
+	args := []string{"daemon"}
+	if !k.online {
+		args = append(args, "--offline")
+	}
+	k.cmd = k.command(context.Background(), k.program, args...)
 	out, err := k.cmd.StdoutPipe()
 	if err != nil {
 		k.t.Fatal(err)

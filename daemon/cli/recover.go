@@ -33,7 +33,7 @@ func (c *recoverCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
 	f.StringVar(&c.ipfs, "ipfs", "", "look in the IPFS node whose RPC is at `URL`, and use it")
 	f.StringVar(&c.log, "log", "", "a `FILE` that has the DID's log")
-	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` for the DID's log")
+	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` for the DID's log; if it is an IPNS name, IPNS too")
 	f.Uint64Var(&c.minSequence, "min-sequence", 0, "refuse a commit below number `N`, which you know of")
 	f.BoolVar(&c.json, "json", false, "print JSON")
 }
@@ -75,7 +75,7 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	r := daemon.Recovery{
-		Search:     daemon.IdentitySearch{Home: e.home, Config: cfg, Phrase: phrase, Logs: sources, Log: e.quiet()},
+		Search:     daemon.IdentitySearch{Home: e.home, Config: cfg, Phrase: phrase, Logs: sources, Domains: []string{c.domain}, Log: e.quiet()},
 		Passphrase: pass, DeviceName: deviceName(), MinSequence: c.minSequence,
 		Found: func(f *daemon.FoundIdentity) error { e.tellFound(f); return nil },
 		Phrase: func(p *auth.Phrase) error {

@@ -423,6 +423,9 @@ func TestNotifySystemd(t *testing.T) {
 		t.Helper()
 		for {
 			n, err := syscall.Read(fd, b)
+			if errors.Is(err, syscall.EINTR) { // a signal of Go's own scheduler
+				continue
+			}
 			if err != nil {
 				t.Fatalf("%s is not told: %v", line, err)
 			}

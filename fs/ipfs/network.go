@@ -6,11 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ipfs/boxo/autoconf"
 	"github.com/ipfs/go-cid"
 	"github.com/ipfs/kubo/config"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 )
@@ -24,6 +26,15 @@ type Network struct {
 	// Upload and Download bound what goes over the connections that the node dials, all
 	// together, in bytes a second; 0 is no bound.
 	Upload, Download int
+	// Public lets the node join the network of all IPFS nodes too, as one that asks: IPNS
+	// names are found and published there. It announces what is pinned in it and nothing
+	// else, so no block of a vault.
+	Public bool
+	// Bootstrap are the nodes by which it joins, as multiaddrs that end in /p2p/ID; none
+	// stands for those that Kubo knows.
+	Bootstrap []string
+
+	serves bool // it keeps records for others; for tests
 }
 
 // Check refuses addresses that Kubo would fail at much later: fs.ErrInvalid.
@@ -37,7 +48,8 @@ func (n *Network) Check() error {
 			return fmt.Errorf("address %q to listen at, which is not like /ip4/0.0.0.0/tcp/4001: %w", a, fs.ErrInvalid)
 		}
 	}
-	return nil
+	_, err := parsePeers(n.Bootstrap)
+	return err
 }
 
 // apply is harden's other half: what the node needs to give and get blocks.
@@ -54,6 +66,38 @@ func (n *Network) apply(c *config.Config) {
 		c.Internal.Bitswap = &config.InternalBitswap{}
 	}
 	c.Internal.Bitswap.BroadcastControl = &config.BitswapBroadcastControl{Enable: config.False}
+	if n.Public {
+		n.join(c)
+	}
+}
+
+// join is what the node needs to find names and to be found.
+func (n *Network) join(c *config.Config) {
+	c.Routing.Type = config.NewOptionalString("dhtclient")
+	if n.serves {
+		c.Routing.Type = config.NewOptionalString("dhtserver")
+	}
+	c.Bootstrap = slices.Clone(n.Bootstrap)
+	if len(c.Bootstrap) == 0 && !n.serves {
+		c.Bootstrap = slices.Clone(autoconf.FallbackBootstrapPeers)
+	}
+	// A network whose entries are all on this machine is one for trying out.
+	c.Routing.LoopbackAddressesOnLanDHT = config.False
+	if len(n.Bootstrap) > 0 && !slices.ContainsFunc(n.Bootstrap, func(a string) bool { return !onLoopback(a) }) || n.serves {
+		c.Routing.LoopbackAddressesOnLanDHT = config.True
+	}
+	c.Provide.Enabled = config.True
+	c.Provide.Strategy = config.NewOptionalString("pinned")
+	c.Provide.DHT.SweepEnabled = config.False // made for many blocks; for these few it dawdles
+	// Who is behind a router is reached through others.
+	c.Swarm.Transports.Network.Relay = config.True
+	c.Swarm.RelayClient.Enabled = config.True
+	c.Swarm.EnableHolePunching = config.True
+}
+
+func onLoopback(addr string) bool {
+	m, err := ma.NewMultiaddr(addr)
+	return err == nil && manet.IsIPLoopback(m)
 }
 
 // parsePeers reads multiaddrs that end in /p2p/ID and joins those of one peer.

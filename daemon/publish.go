@@ -1,0 +1,288 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+)
+
+// A record of IPNS is good for two days at most on most nodes of the network, so it is
+// renewed long before.
+const (
+	recordLife   = 48 * time.Hour
+	recordTTL    = 5 * time.Minute // that others go without asking for a newer log
+	publishAfter = 12 * time.Hour  // a record is renewed
+	publishLook  = time.Minute     // between two looks for a newer log
+	publishAgain = 5 * time.Minute // after a failure
+	publishWait  = time.Minute     // for the node to meet others and take the record
+	publishTry   = 2 * time.Second // between two attempts within that time
+	publishLabel = "ipfscloud identity"
+)
+
+// Publication tells where the log of the identity can be read by all.
+type Publication struct {
+	Name    string    `json:"name"`    // in IPNS
+	URL     string    `json:"url"`     // of the log at the gateway that the DID names
+	Tree    string    `json:"tree"`    // CID
+	Version string    `json:"version"` // of the DID document
+	Time    time.Time `json:"time"`
+	Until   time.Time `json:"until"` // without a renewal others may find nothing after it
+	// Problem is why the newest attempt to renew it failed.
+	Problem string `json:"problem,omitempty"`
+}
+
+// publishing is an identity that signs for its name.
+type publishing interface {
+	DID() string
+	Log(ctx context.Context) (log []byte, version string, err error)
+	TakeLog(ctx context.Context, log []byte) error
+	PublishingKey(ctx context.Context) ([]byte, error)
+	SignName(ctx context.Context, msg []byte) ([]byte, error)
+}
+
+var (
+	_ publishing = (*auth.Session)(nil)
+	_ publishing = (*auth.Client)(nil)
+)
+
+// nameKey lets the identity sign records.
+type nameKey struct {
+	id     publishing
+	public ed25519.PublicKey
+}
+
+// Public implements ipfs.NameKey.
+func (k nameKey) Public() ed25519.PublicKey { return k.public }
+
+// Sign implements ipfs.NameKey.
+func (k nameKey) Sign(ctx context.Context, msg []byte) ([]byte, error) {
+	return k.id.SignName(ctx, msg)
+}
+
+func (h Home) publicationFile() string { return h.stateFile("published.json") }
+
+// ReadPublication returns nil while nothing is published.
+func ReadPublication(h Home) (*Publication, error) {
+	b, err := os.ReadFile(h.publicationFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what is published: %w", err)
+	}
+	var p Publication
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("what is published: %s: %w: %w", h.publicationFile(), fs.ErrIntegrity, err)
+	}
+	return &p, nil
+}
+
+func (p Publication) save(h Home) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return writeFile(h.publicationFile(), string(b)+"\n")
+}
+
+// Unpublish ends the renewal. What is out there ends by itself, two days after the last.
+func Unpublish(h Home) error {
+	if err := os.Remove(h.publicationFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("what is published: %w", err)
+	}
+	return nil
+}
+
+// publish makes the log of an identity readable for all under its IPNS name. What was
+// there before and is newer than what is here is taken over first.
+func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Logger) (*Publication, error) {
+	public, err := id.PublishingKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := webvh.ParseID(id.DID())
+	if err != nil {
+		return nil, err
+	}
+	name, _ := auth.NameOf(id.DID()) // it has one, or it had no key
+	place, err := url.Parse(parsed.LogURL())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	if there, err := names.Read(ctx, name, place.Path, webvh.MaxLog); err == nil {
+		if err := id.TakeLog(ctx, there); err != nil {
+			log.Warn("the log under the IPNS name is not used", "name", name, "error", err)
+		}
+	}
+	text, version, err := id.Log(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := names.Add(ctx, publishLabel, map[string][]byte{strings.TrimPrefix(place.Path, "/"): text})
+	if err != nil {
+		return nil, err
+	}
+	// The sequence is the time: each device that renews the record goes on from the others'.
+	now := time.Now()
+	r := ipfs.Record{Tree: tree, Sequence: uint64(now.Unix()), Until: now.Add(recordLife), TTL: recordTTL}
+	for {
+		if err = names.Publish(ctx, nameKey{id, public}, r); err == nil {
+			return &Publication{Name: name, URL: parsed.LogURL(), Tree: tree, Version: version, Time: now, Until: r.Until}, nil
+		}
+		select {
+		case <-time.After(publishTry): // a node that has just started has to meet others
+		case <-ctx.Done():
+			return nil, fmt.Errorf("within %v: %w", publishWait, err)
+		}
+	}
+}
+
+// PublishIdentity is for a drive that is not mounted: the user's own node keeps what is
+// published. The embedded one runs only while the drive is mounted: ErrNotRunning then.
+func PublishIdentity(ctx context.Context, h Home, c Config, id *auth.Session, log *slog.Logger) (*Publication, error) {
+	if c.IPFS == "" {
+		return nil, ErrNotRunning
+	}
+	if err := h.Make(); err != nil {
+		return nil, err
+	}
+	names, err := openNames(h, c)
+	if err != nil {
+		return nil, err
+	}
+	defer names.Close()
+	p, err := publish(ctx, names, id, log)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.save(h)
+}
+
+// publisher renews what is published while the drive is mounted. A nil publisher has
+// nothing to do.
+type publisher struct {
+	home   Home
+	config Config
+	id     publishing
+	log    *slog.Logger
+
+	mu     sync.Mutex // one publication at a time
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// startPublisher returns nil for an identity that cannot sign for a name.
+func (s *Service) startPublisher() *publisher {
+	id, ok := s.p.Identity.(publishing)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &publisher{home: s.p.Home, config: s.p.Config, id: id, log: s.p.Log, cancel: cancel, done: make(chan struct{})}
+	go p.watch(ctx)
+	return p
+}
+
+func (p *publisher) stop() {
+	if p == nil {
+		return
+	}
+	p.cancel()
+	<-p.done
+}
+
+// watch renews a publication that there is: every twelve hours, and when the log is newer.
+func (p *publisher) watch(ctx context.Context) {
+	defer close(p.done)
+	tick := time.NewTicker(publishLook)
+	defer tick.Stop()
+	var failed time.Time
+	for {
+		if due, err := p.due(ctx); err != nil {
+			p.log.Warn("looking for what is published", "error", err)
+		} else if due && time.Since(failed) > publishAgain {
+			if _, err := p.now(ctx); err != nil && ctx.Err() == nil {
+				failed = time.Now()
+				p.log.Warn("renewing what is published of the identity", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *publisher) due(ctx context.Context) (bool, error) {
+	have, err := ReadPublication(p.home)
+	if have == nil || err != nil {
+		return false, err
+	}
+	_, version, err := p.id.Log(ctx)
+	return version != have.Version || time.Since(have.Time) > publishAfter, err
+}
+
+// now publishes, and remembers it.
+func (p *publisher) now(ctx context.Context) (*Publication, error) {
+	if p == nil {
+		return nil, auth.ErrNoName
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	done, err := p.publish(ctx)
+	if err == nil {
+		return done, done.save(p.home)
+	}
+	if have, readErr := ReadPublication(p.home); readErr == nil && have != nil && ctx.Err() == nil {
+		have.Problem = err.Error()
+		err = errors.Join(err, have.save(p.home))
+	}
+	return nil, err
+}
+
+func (p *publisher) publish(ctx context.Context) (*Publication, error) {
+	names, err := openNames(p.home, p.config)
+	if err != nil {
+		return nil, err
+	}
+	defer names.Close()
+	return publish(ctx, names, p.id, p.log)
+}
+
+// WriteLogFiles writes what has to lie on the web server of a DID's domain below a
+// directory, and returns the files' names and where each must be found.
+func WriteLogFiles(dir, id string, log []byte) (map[string]string, error) {
+	parsed, err := webvh.ParseID(id)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(parsed.LogURL())
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Join(dir, filepath.FromSlash(u.Path))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, fmt.Errorf("files of the identity: %w", err)
+	}
+	if err := os.WriteFile(name, log, 0o644); err != nil {
+		return nil, fmt.Errorf("files of the identity: %w", err)
+	}
+	return map[string]string{name: parsed.LogURL()}, nil
+}
