@@ -9,23 +9,32 @@ import (
 
 const (
 	// aheadPages is how many pages after the one in hand are fetched when a tree is read in
-	// order, and aheadWorkers how many at once.
+	// order, and aheadWorkers how many blocks at once.
 	aheadPages   = 8
 	aheadWorkers = 8
+	// aheadQueue bounds the pages that wait to be fetched: those of the directories in a
+	// listing, as a rule.
+	aheadQueue = 512
+	// aheadBlobs is how many blobs are fetched before a file that is read in order comes
+	// to them, and aheadSlack how far its reads may come out of order: the kernel has
+	// several under way at once.
+	aheadBlobs = 8
+	aheadSlack = 4 << 20
 )
 
-// readAhead fetches pages that will be asked for soon. Its errors are nobody's: who needs
-// the page asks again.
+// readAhead fetches what will be asked for soon. Its errors are nobody's: who needs the
+// page or blob asks again.
 type readAhead struct {
 	r      *reader
-	want   chan *missing
+	want   chan missing
+	blobs  chan crypt.Pointer
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
 func newReadAhead(r *reader) *readAhead {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &readAhead{r: r, want: make(chan *missing, 2*aheadPages), cancel: cancel}
+	a := &readAhead{r: r, want: make(chan missing, aheadQueue), blobs: make(chan crypt.Pointer, 2*aheadBlobs), cancel: cancel}
 	for range aheadWorkers {
 		a.wg.Go(func() {
 			for {
@@ -34,6 +43,8 @@ func newReadAhead(r *reader) *readAhead {
 					return
 				case m := <-a.want:
 					_, _ = r.page(ctx, m.kind, &m.ptr)
+				case p := <-a.blobs:
+					_, _ = r.blob(ctx, p)
 				}
 			}
 		})
@@ -44,12 +55,58 @@ func newReadAhead(r *reader) *readAhead {
 // pages asks for the first few of the pages below some items. It never waits.
 func (a *readAhead) pages(kind crypt.PageKind, items []item) {
 	for i := range items[:min(len(items), aheadPages)] {
-		ptr := &items[i].down.child
-		if a.r.pages.has(ptr.CID) {
+		if !a.page(kind, &items[i].down.child) {
+			return
+		}
+	}
+}
+
+// page asks for a page, and reports whether there was room to. It never waits.
+func (a *readAhead) page(kind crypt.PageKind, ptr *crypt.PagePointer) bool {
+	if a.r.pages.has(ptr.CID) {
+		return true
+	}
+	select {
+	case a.want <- missing{kind, *ptr}:
+		return true
+	default:
+		return false
+	}
+}
+
+// dir asks for the first page of a directory whose record was just listed: who lists a
+// directory often goes on with those in it. It never waits.
+func (a *readAhead) dir(encoded []byte) {
+	var r record
+	if r.decode(encoded) == nil && r.body == bodyDir {
+		a.page(crypt.PageDirectory, &r.root)
+	}
+}
+
+// after asks for the blobs of a file that come after an offset, if what was read before
+// that offset was read in order. It never waits.
+func (a *readAhead) after(in *inode, off, end uint64) {
+	inOrder := off > 0 && off <= in.readEnd && off+aheadSlack >= in.readEnd
+	if !inOrder || end > in.readEnd {
+		in.readEnd = end
+	}
+	if !inOrder {
+		return
+	}
+	// The further it was read, the further it will be.
+	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), a.r.blobs.room()/crypt.BlobMax)
+	var last CID
+	for i := in.ext.find(end); i < len(in.ext) && n > 0; i++ {
+		s := in.ext[i].src
+		if !s.stored() || s.ptr.CID == last {
+			continue
+		}
+		last, n = s.ptr.CID, n-1
+		if a.r.blobs.has(last) {
 			continue
 		}
 		select {
-		case a.want <- &missing{kind, *ptr}:
+		case a.blobs <- s.ptr:
 		default:
 			return
 		}

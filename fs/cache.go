@@ -87,6 +87,13 @@ func (c *lru[V]) size() int64 {
 	return c.used
 }
 
+// room is how many bytes may be fetched ahead without driving out what is in use.
+func (c *lru[V]) room() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(min(c.limit/4, 1<<30))
+}
+
 func (c *lru[V]) shrink() {
 	for c.used > c.limit && c.order.Len() > 1 {
 		e := c.order.Remove(c.order.Back()).(*lruEntry[V])

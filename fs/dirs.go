@@ -257,6 +257,9 @@ func (t *Tree) namesAfter(dir *inode, l *listing, n int) (out []DirEntry, done b
 			err = err2
 			return false
 		}
+		if e.Mode == ModeDir {
+			t.ahead.dir(value)
+		}
 		out = append(out, e)
 		return len(out) < n
 	})

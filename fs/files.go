@@ -64,6 +64,9 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 			at = to
 		}
 		clear(p[at-off : n])
+		if len(pieces) > 0 {
+			t.ahead.after(in, off, end)
+		}
 		return nil
 	})
 	return n, pieces, err

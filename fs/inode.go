@@ -56,6 +56,7 @@ type fileState struct {
 	small     []byte             // all bytes of a file that lives in its record
 	stream    *stream            // open on this file, or nil
 	lastEnd   uint64             // where the last write ended
+	readEnd   uint64             // as far as it was read in order
 }
 
 // pack keeps the bytes of a small file as they are, instead of extents over sources.

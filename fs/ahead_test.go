@@ -1,0 +1,158 @@
+package fs_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/fstest"
+)
+
+// traffic counts how many blocks are fetched from a store at once, which takes a while.
+type traffic struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func watch(s *fstest.Faulty) *traffic {
+	w := &traffic{}
+	s.Before(fstest.OpGet, func(ctx context.Context) error {
+		w.mu.Lock()
+		w.now++
+		w.most = max(w.most, w.now)
+		w.mu.Unlock()
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		w.mu.Lock()
+		w.now--
+		w.mu.Unlock()
+		return ctx.Err()
+	})
+	return w
+}
+
+func (w *traffic) atOnce() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.most
+}
+
+// Who lists a directory is going to list those in it: their pages are fetched several at
+// once, and each once.
+func TestListingFetchesAhead(t *testing.T) {
+	const dirs = 60
+	store := fstest.NewFaulty(fstest.NewMemory())
+	v := newVault(t, store)
+	for i := range dirs {
+		d, err := v.tree.Mkdir(ctx, fs.RootIno, fmt.Sprint("dir", i), 0o700, fs.Owner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.tree.Mknod(ctx, d.Ino, "file", fs.ModeRegular|0o600, 0, fs.Owner{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.commit()
+	v.wipe()
+	w, before := watch(store), store.Calls(fstest.OpGet)
+	for _, e := range entries(t, v.tree, fs.RootIno) {
+		d, err := v.tree.Lookup(ctx, fs.RootIno, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := entries(t, v.tree, d.Ino); len(got) != 1 {
+			t.Fatalf("%s has %v", e, got)
+		}
+	}
+	if n := w.atOnce(); n < 4 {
+		t.Errorf("at most %d pages were fetched at once", n)
+	}
+	v.tree.Abort()
+	if n := store.Calls(fstest.OpGet) - before; n > dirs+10 {
+		t.Errorf("%d blocks were fetched for %d directories", n, dirs)
+	}
+}
+
+// entries are the names of a directory but for . and ..
+func entries(t *testing.T, tree *fs.Tree, ino fs.Ino) (names []string) {
+	t.Helper()
+	d, err := tree.OpenDir(ctx, ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	err = d.Read(ctx, 0, func(e fs.DirEntry, _ uint64) bool {
+		if e.Name != "." && e.Name != ".." {
+			names = append(names, e.Name)
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// A file that is read in order is fetched several blobs at once, and each once; one that is
+// read here and there, no more than what is read.
+func TestReadingFetchesAhead(t *testing.T) {
+	const blobs = 24
+	store := fstest.NewFaulty(fstest.NewMemory())
+	v := newVault(t, store)
+	a, err := v.tree.Mknod(ctx, fs.RootIno, "file", fs.ModeRegular|0o600, 0, fs.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1<<20)
+	for i := range blobs {
+		b[0] = byte(i)
+		if _, err := v.tree.Write(ctx, a.Ino, uint64(i)<<20, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.commit()
+	open := func() (read func(off uint64), fetched func() int, w *traffic) {
+		t.Helper()
+		store.Heal()
+		v.wipe()
+		f, err := v.tree.Lookup(ctx, fs.RootIno, "file")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 128<<10)
+		read = func(off uint64) {
+			t.Helper()
+			if n, err := v.tree.Read(ctx, f.Ino, off, p); n != len(p) || err != nil || off%(1<<20) == 0 && p[0] != byte(off>>20) {
+				t.Fatalf("read at %d: %d bytes from %d on, %v", off, n, p[0], err)
+			}
+		}
+		read(0) // the pages of its extents
+		w, before := watch(store), store.Calls(fstest.OpGet)
+		return read, func() int {
+			v.tree.Abort() // what is under way comes to its end
+			return store.Calls(fstest.OpGet) - before
+		}, w
+	}
+	read, fetched, w := open()
+	for off := uint64(0); off < blobs<<20; off += 128 << 10 {
+		read(off)
+	}
+	if n := w.atOnce(); n < 3 {
+		t.Errorf("at most %d blobs were fetched at once", n)
+	}
+	if n := fetched(); n > blobs+2 {
+		t.Errorf("%d blocks were fetched for %d blobs", n, blobs)
+	}
+	read, fetched, _ = open()
+	for _, i := range []uint64{20, 6, 13, 2, 17, 9} {
+		read(i << 20)
+	}
+	if n := fetched(); n > 6 {
+		t.Errorf("%d blobs were fetched for 6 reads here and there", n)
+	}
+}
