@@ -26,7 +26,11 @@ type CacheConfig struct {
 	Limit uint64 // bytes on disk, files rounded up to 4 KiB
 	// MinFree bytes are left to others on the disk, as far as the cache can give way.
 	MinFree uint64
-	Log     *slog.Logger
+	// KeepWritten is the size of the largest blocks that are kept when they are put, as if
+	// they had been read: pages of metadata, so that what was written here can be listed
+	// while the node is away. 0 keeps none.
+	KeepWritten int
+	Log         *slog.Logger
 }
 
 // Cache is a Store before another one that keeps blocks it has read on local disk, as
@@ -164,6 +168,22 @@ func (c *Cache) Get(ctx context.Context, id icfs.CID) ([]byte, error) {
 		}
 		// Who read for all gave up; that is no reason for the others.
 	}
+}
+
+// Put implements fs.Store.
+func (c *Cache) Put(ctx context.Context, blocks []icfs.Block) error {
+	if err := c.Store.Put(ctx, blocks); err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if len(b.Data) > c.conf.KeepWritten || ctx.Err() != nil {
+			continue
+		}
+		if err := c.keep(b.CID.Digest, b.Data); err != nil {
+			c.conf.Log.Debug("a block is not cached", "cid", b.CID, "error", err)
+		}
+	}
+	return nil
 }
 
 func (c *Cache) fetch(ctx context.Context, id icfs.CID, r *read) ([]byte, error) {

@@ -170,3 +170,30 @@ func TestCacheLeavesRoom(t *testing.T) {
 		must(t, c.Close())
 	}
 }
+
+// What is small and was written here can be read while the store is away; what is large
+// has to be read once.
+func TestCacheKeepsWritten(t *testing.T) {
+	f := fstest.NewFaulty(fstest.NewMemory())
+	dir := t.TempDir()
+	open := func() *Cache {
+		c, err := NewCache(f, CacheConfig{Dir: dir, Limit: 1 << 20, KeepWritten: 10000, Log: testLog(t)})
+		must(t, err)
+		return c
+	}
+	c := open()
+	small, large := fstest.RawBlock(fstest.Random(10000)), fstest.RawBlock(fstest.Random(10001))
+	must(t, c.Put(testContext(t), []icfs.Block{small, large}))
+	must(t, c.lock.Close()) // as a death does
+	c = open()
+	t.Cleanup(func() { must(t, c.Close()) })
+	f.Fail(fstest.OpGet, icfs.ErrUnavailable)
+	wantBlocks(t, c, []icfs.Block{small})
+	_, err := c.Get(testContext(t), large.CID)
+	wantErr(t, "what is large", err, icfs.ErrUnavailable)
+	f.Heal()
+	must(t, c.Free(testContext(t), []icfs.CID{small.CID}))
+	if c.Used() != 0 {
+		t.Errorf("%d bytes used after all was freed", c.Used())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -25,7 +26,10 @@ type RPCConfig struct {
 	Authorization string
 	// StagingDir keeps blocks until the node has them. It belongs to this store alone.
 	StagingDir string
-	Log        *slog.Logger
+	// MayBeAway opens the store although the node does not answer: for who knows what is
+	// staged and cached here, and can wait for the rest.
+	MayBeAway bool
+	Log       *slog.Logger
 
 	RequestTimeout time.Duration // of one request, once tried; sending data adds to it; 15 s
 	GetTimeout     time.Duration // of Get, Has, Commits, Resolve and Usage; 20 s
@@ -64,26 +68,28 @@ type RPC struct {
 	staging  *staging
 	catalog  catalog
 	linkSlot chan none // held by who changes MFS
-	info     fs.StoreInfo
+	version  atomic.Pointer[string]
 	gate     gate
 }
 
 var _ fs.Store = (*RPC)(nil)
 
 // OpenRPC asks the node for its version and opens the staging. Its errors wrap
-// fs.ErrInvalid for a bad address, fs.ErrUnavailable when the node does not answer or
-// refuses the authorization, and fs.ErrBusy when another store has the staging.
+// fs.ErrInvalid for a bad address, fs.ErrUnavailable when the node does not answer (unless
+// it may be away) or refuses the authorization, and fs.ErrBusy when another store has the
+// staging.
 func OpenRPC(ctx context.Context, conf RPCConfig) (*RPC, error) {
 	conf.defaults()
 	c, err := newClient(conf.URL, conf.Authorization, conf.RequestTimeout)
 	if err != nil {
 		return nil, err
 	}
-	var version struct{ Version string }
-	err = withinErr(ctx, conf.GetTimeout, func(ctx context.Context) error {
-		return c.json(ctx, request{command: "version"}, &version)
-	})
-	if err != nil {
+	version, err := within(ctx, conf.GetTimeout, c.version)
+	switch {
+	case err == nil:
+	case conf.MayBeAway && errors.Is(err, fs.ErrUnavailable) && !errors.Is(err, errRefused) && !errors.Is(err, errAnswer):
+		conf.Log.Warn("the IPFS node is away", "error", err)
+	default:
 		c.close()
 		return nil, fmt.Errorf("asking for its version: %w", err) // without the URL, which may hold a password
 	}
@@ -97,7 +103,9 @@ func OpenRPC(ctx context.Context, conf RPCConfig) (*RPC, error) {
 		client:   c,
 		staging:  s,
 		linkSlot: make(chan none, 1),
-		info:     fs.StoreInfo{Kind: "rpc", Version: version.Version},
+	}
+	if version != "" {
+		r.version.Store(&version)
 	}
 	r.catalog = catalog{merkledag.NewReadOnlyDagService(remoteNodes{c})}
 	return r, nil
@@ -182,8 +190,19 @@ func (r *RPC) Commits(ctx context.Context, vault string) ([]fs.CommitName, error
 		if err != nil {
 			return nil, err
 		}
+		r.learnVersion(ctx)
 		return r.catalog.commits(ctx, root, vault)
 	})
+}
+
+// learnVersion asks a node for its version that was away when the store was opened.
+func (r *RPC) learnVersion(ctx context.Context) {
+	if r.version.Load() != nil {
+		return
+	}
+	if v, err := r.client.version(ctx); err == nil {
+		r.version.Store(&v)
+	}
 }
 
 // Resolve implements fs.Store.
@@ -232,8 +251,14 @@ func (r *RPC) Usage(ctx context.Context) (used, free uint64, err error) {
 	return stat.RepoSize, stat.StorageMax - stat.RepoSize, nil
 }
 
-// Info implements fs.Store.
-func (r *RPC) Info() fs.StoreInfo { return r.info }
+// Info implements fs.Store. The version is empty while the node was always away.
+func (r *RPC) Info() fs.StoreInfo {
+	info := fs.StoreInfo{Kind: "rpc"}
+	if v := r.version.Load(); v != nil {
+		info.Version = *v
+	}
+	return info
+}
 
 // Close implements fs.Store. It waits for operations under way, for a while.
 func (r *RPC) Close() error {

@@ -290,6 +290,13 @@ func (c *client) json(ctx context.Context, q request, answer any) error {
 	})
 }
 
+// version asks a node for its version.
+func (c *client) version(ctx context.Context) (string, error) {
+	var v struct{ Version string }
+	err := c.json(ctx, request{command: "version"}, &v)
+	return v.Version, err
+}
+
 // noNetwork keeps a node from asking its network.
 func noNetwork() map[string]any { return map[string]any{"offline": true} }
 

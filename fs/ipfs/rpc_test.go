@@ -248,6 +248,34 @@ func TestRPCHanging(t *testing.T) {
 	}
 }
 
+// A node that may be away need not answer. One that refuses, or is none, still does not do.
+func TestRPCMayBeAway(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	must(t, lis.Close())
+	r, err := OpenRPC(testContext(t), RPCConfig{URL: "http://" + lis.Addr().String(), StagingDir: t.TempDir(), MayBeAway: true, Log: testLog(t)})
+	must(t, err)
+	t.Cleanup(func() { must(t, r.Close()) })
+	if i := r.Info(); i.Kind != "rpc" || i.Version != "" {
+		t.Errorf("%+v", i)
+	}
+	here, there := fstest.RawBlock(fstest.Random(5000)), fstest.RawBlock(fstest.Random(5000))
+	must(t, r.Put(testContext(t), []fs.Block{here}))
+	must(t, r.Sync(testContext(t)))
+	wantBlocks(t, r, []fs.Block{here})
+	_, err = r.Get(testContext(t), there.CID)
+	wantErr(t, "a block that is not staged", err, fs.ErrUnavailable)
+	_, err = r.Commits(testContext(t), "")
+	wantErr(t, "the list of commits", err, fs.ErrUnavailable)
+
+	for _, status := range []int{http.StatusForbidden, http.StatusNotFound} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }))
+		_, err = OpenRPC(testContext(t), RPCConfig{URL: s.URL, StagingDir: t.TempDir(), MayBeAway: true, Log: testLog(t)})
+		s.Close()
+		wantErr(t, http.StatusText(status), err, fs.ErrUnavailable)
+	}
+}
+
 func TestRPCBadAddress(t *testing.T) {
 	for _, address := range []string{"", "127.0.0.1:5001", "ftp://host", "http://", "http://u:hidden@host", "http://h?x=1", "http://h:port:1"} {
 		_, err := OpenRPC(testContext(t), RPCConfig{URL: address, StagingDir: t.TempDir()})
