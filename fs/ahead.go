@@ -3,6 +3,8 @@ package fs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -20,6 +22,9 @@ const (
 	// several under way at once.
 	aheadBlobs = 8
 	aheadSlack = 4 << 20
+	// aheadTime is how long the blobs that are fetched ahead may take, one after the other:
+	// on a slow way many at once would only make the one that is waited for come too late.
+	aheadTime = 2 * time.Second
 )
 
 // readAhead fetches what will be asked for soon. Its errors are nobody's: who needs the
@@ -28,6 +33,7 @@ type readAhead struct {
 	r      *reader
 	want   chan missing
 	blobs  chan crypt.Pointer
+	took   atomic.Int64 // nanoseconds that a blob takes, of late
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -41,10 +47,18 @@ func newReadAhead(r *reader) *readAhead {
 				select {
 				case <-ctx.Done():
 					return
+				// What was asked for again before its turn came is there, or on its way.
 				case m := <-a.want:
-					_, _ = r.page(ctx, m.kind, &m.ptr)
+					if !r.pages.has(m.ptr.CID) {
+						_, _ = r.page(ctx, m.kind, &m.ptr)
+					}
 				case p := <-a.blobs:
+					if r.blobs.has(p.CID) {
+						continue
+					}
+					begun := time.Now()
 					_, _ = r.blob(ctx, p)
+					a.took.Store((a.took.Load() + int64(time.Since(begun))) / 2)
 				}
 			}
 		})
@@ -94,7 +108,7 @@ func (a *readAhead) after(in *inode, off, end uint64) {
 		return
 	}
 	// The further it was read, the further it will be.
-	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), a.r.blobs.room()/crypt.BlobMax)
+	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), 1+int(int64(aheadTime)/(1+a.took.Load())), a.r.blobs.room()/crypt.BlobMax)
 	var last CID
 	for i := in.ext.find(end); i < len(in.ext) && n > 0; i++ {
 		s := in.ext[i].src

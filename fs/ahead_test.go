@@ -17,7 +17,7 @@ type traffic struct {
 	now, most int
 }
 
-func watch(s *fstest.Faulty) *traffic {
+func watch(s *fstest.Faulty, each time.Duration) *traffic {
 	w := &traffic{}
 	s.Before(fstest.OpGet, func(ctx context.Context) error {
 		w.mu.Lock()
@@ -25,7 +25,7 @@ func watch(s *fstest.Faulty) *traffic {
 		w.most = max(w.most, w.now)
 		w.mu.Unlock()
 		select {
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(each):
 		case <-ctx.Done():
 		}
 		w.mu.Lock()
@@ -59,7 +59,7 @@ func TestListingFetchesAhead(t *testing.T) {
 	}
 	v.commit()
 	v.wipe()
-	w, before := watch(store), store.Calls(fstest.OpGet)
+	w, before := watch(store, 10*time.Millisecond), store.Calls(fstest.OpGet)
 	for _, e := range entries(t, v.tree, fs.RootIno) {
 		d, err := v.tree.Lookup(ctx, fs.RootIno, e)
 		if err != nil {
@@ -116,7 +116,7 @@ func TestReadingFetchesAhead(t *testing.T) {
 		}
 	}
 	v.commit()
-	open := func() (read func(off uint64), fetched func() int, w *traffic) {
+	open := func(each time.Duration) (read func(off uint64), fetched func() int, w *traffic) {
 		t.Helper()
 		store.Heal()
 		v.wipe()
@@ -132,13 +132,13 @@ func TestReadingFetchesAhead(t *testing.T) {
 			}
 		}
 		read(0) // the pages of its extents
-		w, before := watch(store), store.Calls(fstest.OpGet)
+		w, before := watch(store, each), store.Calls(fstest.OpGet)
 		return read, func() int {
 			v.tree.Abort() // what is under way comes to its end
 			return store.Calls(fstest.OpGet) - before
 		}, w
 	}
-	read, fetched, w := open()
+	read, fetched, w := open(10 * time.Millisecond)
 	for off := uint64(0); off < blobs<<20; off += 128 << 10 {
 		read(off)
 	}
@@ -148,11 +148,19 @@ func TestReadingFetchesAhead(t *testing.T) {
 	if n := fetched(); n > blobs+2 {
 		t.Errorf("%d blocks were fetched for %d blobs", n, blobs)
 	}
-	read, fetched, _ = open()
+	read, fetched, _ = open(10 * time.Millisecond)
 	for _, i := range []uint64{20, 6, 13, 2, 17, 9} {
 		read(i << 20)
 	}
 	if n := fetched(); n > 6 {
 		t.Errorf("%d blobs were fetched for 6 reads here and there", n)
+	}
+	// Where each takes long, few are on their way: the one that is waited for comes soon.
+	read, _, w = open(600 * time.Millisecond)
+	for off := uint64(0); off < 18<<20; off += 128 << 10 {
+		read(off)
+	}
+	if n := w.atOnce(); n > 6 {
+		t.Errorf("%d blobs were fetched at once though each takes long", n)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // no other state.
 
 // awayWait is how long Open waits for the list of commits if it can do without.
-const awayWait = 10 * time.Second
+const awayWait = 5 * time.Second
 
 // listCommits lists the commits of a vault. Who knows one waits not as long as others.
 func (t *Tree) listCommits(ctx context.Context, known bool) ([]CommitName, error) {

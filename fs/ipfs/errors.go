@@ -75,9 +75,3 @@ func within[T any](ctx context.Context, limit time.Duration, f func(context.Cont
 }
 
 type none = struct{}
-
-// withinErr is within for what returns an error alone.
-func withinErr(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
-	_, err := within(ctx, limit, func(ctx context.Context) (none, error) { return none{}, f(ctx) })
-	return err
-}
