@@ -263,6 +263,7 @@ type worker struct {
 	fd      int
 	in, out []byte
 	poll    [2]unix.PollFd
+	polls   int           // so often poll goes before the read, for no request was there
 	unique  atomic.Uint64 // of the request in work, 0 for none
 	pid     atomic.Uint32 // of the thread that waits for it, 0 if it cannot be known
 }
@@ -274,14 +275,16 @@ func (l *loop) newWorker(fd int) *worker {
 	return w
 }
 
+// pollsFirst is how many requests are polled for before one is read at once again. Who
+// asks one thing after the other has not asked the next one yet, and a read that finds
+// nothing costs a system call; where many ask, each poll does.
+const pollsFirst = 16
+
 // next waits for a request and returns its length.
 func (w *worker) next() (int, error) {
 	for {
-		n, err := unix.Read(w.fd, w.in)
-		switch {
-		case err == nil && n > 0:
-			return n, nil
-		case errors.Is(err, unix.EAGAIN):
+		if w.polls > 0 {
+			w.polls--
 			w.poll[0].Revents, w.poll[1].Revents = 0, 0
 			if _, err := unix.Poll(w.poll[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
 				return 0, err
@@ -289,6 +292,13 @@ func (w *worker) next() (int, error) {
 			if w.poll[1].Revents != 0 {
 				return 0, errEnded
 			}
+		}
+		n, err := unix.Read(w.fd, w.in)
+		switch {
+		case err == nil && n > 0:
+			return n, nil
+		case errors.Is(err, unix.EAGAIN):
+			w.polls = pollsFirst
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT): // ENOENT: interrupted before it was read
 		case errors.Is(err, unix.ENODEV), err == nil:
 			return 0, errEnded

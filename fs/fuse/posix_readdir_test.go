@@ -270,3 +270,51 @@ func both(t *testing.T, f func(t *testing.T, dir, kind string)) {
 	t.Run("local", func(t *testing.T) { f(t, t.TempDir(), "local") })
 	t.Run("drive", func(t *testing.T) { f(t, mountTree(t, "").dir, "drive") })
 }
+
+// Many directories that are read a piece at a time, while names in them go away: each listing
+// has each name that stays once. Nothing says when a listing begins or ends.
+func TestManyListingsAtOnce(t *testing.T) {
+	both(t, func(t *testing.T, base, kind string) {
+		const dirs, files = 60, 200
+		readers, seen := make([]*dirReader, dirs), make([]map[string]int, dirs)
+		name := func(i int) string { return filepath.Join(base, fmt.Sprintf("d%03d", i)) }
+		for i := range dirs {
+			if err := os.Mkdir(name(i), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			makeFiles(t, name(i), "stay-with-a-longer-name-%03d", files)
+			makeFiles(t, name(i), "go-with-a-longer-name-%03d", files)
+			readers[i], seen[i] = openDirReader(t, name(i), 512), map[string]int{}
+		}
+		for round := 0; ; round++ {
+			left := 0
+			for i, d := range readers {
+				es := d.next(t)
+				left += len(es)
+				for _, e := range es {
+					seen[i][e.name]++
+				}
+				if round < files {
+					if err := os.Remove(filepath.Join(name(i), fmt.Sprintf("go-with-a-longer-name-%03d", round))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if left == 0 {
+				break
+			}
+		}
+		for i := range dirs {
+			for j := range files {
+				if n := fmt.Sprintf("stay-with-a-longer-name-%03d", j); seen[i][n] != 1 {
+					t.Fatalf("directory %d lists %s %d times", i, n, seen[i][n])
+				}
+			}
+			for n, times := range seen[i] {
+				if times > 1 {
+					t.Fatalf("directory %d lists %s %d times", i, n, times)
+				}
+			}
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math"
-	"sync"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -71,19 +70,12 @@ type raw struct {
 	writeBack func(ino uint64, off, n int64) error
 	writing   chan struct{} // bounds the threads that wait for it
 
-	mu   sync.Mutex // guards dirs and next
-	dirs map[uint64]*openDir
-	next uint64
-}
-
-type openDir struct {
-	mu  sync.Mutex // one reader at a time
-	dir *fs.Dir
+	listings *listings
 }
 
 func newRaw(t Tree, o *Options) *raw {
 	return &raw{RawFileSystem: gofuse.NewDefaultRawFileSystem(), tree: t, log: o.Log, deadline: o.Deadline,
-		sync: o.SyncOnClose, acl: o.ACL, uid: o.UID, gid: o.GID, umask: o.Umask, dirs: map[uint64]*openDir{},
+		sync: o.SyncOnClose, acl: o.ACL, uid: o.UID, gid: o.GID, umask: o.Umask, listings: newListings(),
 		writing: make(chan struct{}, maxWriteBacks)}
 }
 
@@ -156,7 +148,10 @@ func (r *raw) Lookup(c <-chan struct{}, h *gofuse.InHeader, name string, out *go
 	return gofuse.OK
 }
 
-func (r *raw) Forget(node, n uint64) { r.tree.Forget(fs.Ino(node), n) }
+func (r *raw) Forget(node, n uint64) {
+	r.listings.drop(node)
+	r.tree.Forget(fs.Ino(node), n)
+}
 
 func (r *raw) GetAttr(c <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) gofuse.Status {
 	a, err := r.tree.GetAttr(request{c}, fs.Ino(in.NodeId))

@@ -1,41 +1,178 @@
 package fuse
 
 import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
-func (r *raw) OpenDir(c <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) gofuse.Status {
-	d, err := r.tree.OpenDir(request{c}, fs.Ino(in.NodeId))
+// The kernel is told once that there is nothing to open in a directory (Linux 5.1 and
+// later go on without). It keeps what was listed, and asks for nothing when it has all;
+// but nobody says any more when a listing begins or ends. So the listings that were read
+// last are kept, and those that are long are given up a while after their end.
+const (
+	listingsKept = 1024
+	entriesKept  = 1 << 17 // of all together
+	longListing  = 4096    // entries
+	longIdle     = 30 * time.Second
+)
+
+// listing is the open listing of a directory, for all who read it.
+type listing struct {
+	node uint64
+	dir  *fs.Dir
+
+	mu     sync.Mutex // one reader at a time; guards dir and the two below
+	closed bool
+	given  int // entries, since it was read from the beginning
+
+	// Guarded by mu of listings.
+	used  time.Time // last
+	size  int       // entries that it counts for
+	place *list.Element
+}
+
+// read gives entries from a cookie on, and returns how many it has given since the
+// beginning; -1 if the listing was given up meanwhile.
+func (l *listing) read(ctx context.Context, cookie uint64, add func(fs.DirEntry, uint64) bool) (given int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return -1, nil
+	}
+	if cookie == 0 {
+		l.given = 0
+	}
+	err = l.dir.Read(ctx, cookie, func(e fs.DirEntry, next uint64) bool {
+		ok := add(e, next)
+		if ok {
+			l.given++
+		}
+		return ok
+	})
+	return l.given, err
+}
+
+func (l *listing) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		l.dir.Close()
+	}
+}
+
+// listings are those that are kept. Lock order: a listing's mu goes before mu, and none of
+// them is closed with mu held. The timers end with the process; what they hold is small.
+type listings struct {
+	mu      sync.Mutex // guards all below
+	of      map[uint64]*listing
+	order   *list.List // of *listing, the one used last in front
+	entries int
+}
+
+func newListings() *listings { return &listings{of: map[uint64]*listing{}, order: list.New()} }
+
+// get returns the listing of a directory, and makes one if there is none.
+func (ls *listings) get(ctx context.Context, t Tree, node uint64) (*listing, error) {
+	ls.mu.Lock()
+	l := ls.of[node]
+	if l != nil {
+		l.used = time.Now()
+		ls.order.MoveToFront(l.place)
+	}
+	ls.mu.Unlock()
+	if l != nil {
+		return l, nil
+	}
+	d, err := t.OpenDir(ctx, fs.Ino(node))
 	if err != nil {
-		return r.fail(err)
+		return nil, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.next++
-	r.dirs[r.next] = &openDir{dir: d}
-	out.Fh = r.next
-	out.OpenFlags = gofuse.FOPEN_CACHE_DIR | gofuse.FOPEN_KEEP_CACHE
-	return gofuse.OK
+	l = &listing{node: node, dir: d, used: time.Now()}
+	ls.mu.Lock()
+	if other := ls.of[node]; other != nil { // made meanwhile
+		ls.mu.Unlock()
+		l.close()
+		return other, nil
+	}
+	ls.of[node], l.place = l, ls.order.PushFront(l)
+	ls.mu.Unlock()
+	return l, nil
 }
 
-func (r *raw) openDir(fh uint64) *openDir {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.dirs[fh]
+// grown counts the entries of a listing, and gives up those that were not read for longest
+// while there are too many.
+func (ls *listings) grown(l *listing, entries int) {
+	var out []*listing
+	ls.mu.Lock()
+	if ls.of[l.node] == l && l.size <= longListing && entries > longListing {
+		time.AfterFunc(longIdle, func() { ls.tire(l) })
+	}
+	if ls.of[l.node] == l && entries > l.size {
+		ls.entries += entries - l.size
+		l.size = entries
+	}
+	for len(ls.of) > listingsKept || ls.entries > entriesKept && len(ls.of) > 1 {
+		oldest := ls.order.Back().Value.(*listing)
+		if oldest == l {
+			break
+		}
+		ls.remove(oldest)
+		out = append(out, oldest)
+	}
+	ls.mu.Unlock()
+	for _, o := range out {
+		o.close()
+	}
 }
 
-func (r *raw) ReleaseDir(in *gofuse.ReleaseIn) {
-	r.mu.Lock()
-	d := r.dirs[in.Fh]
-	delete(r.dirs, in.Fh)
-	r.mu.Unlock()
-	if d != nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.dir.Close()
+// remove is called with mu held; the caller closes the listing.
+func (ls *listings) remove(l *listing) {
+	delete(ls.of, l.node)
+	ls.order.Remove(l.place)
+	ls.entries -= l.size
+}
+
+// tire gives up a long listing that nobody has read for a while, and looks again later
+// after one that somebody has.
+func (ls *listings) tire(l *listing) {
+	ls.mu.Lock()
+	if ls.of[l.node] != l {
+		ls.mu.Unlock()
+		return
 	}
+	if left := longIdle - time.Since(l.used); left > 0 {
+		time.AfterFunc(left, func() { ls.tire(l) })
+		ls.mu.Unlock()
+		return
+	}
+	ls.remove(l)
+	ls.mu.Unlock()
+	l.close()
+}
+
+// drop gives up the listing of a directory that the kernel has forgotten.
+func (ls *listings) drop(node uint64) {
+	ls.mu.Lock()
+	l := ls.of[node]
+	if l != nil {
+		ls.remove(l)
+	}
+	ls.mu.Unlock()
+	if l != nil {
+		l.close()
+	}
+}
+
+// OpenDir is answered once.
+func (r *raw) OpenDir(<-chan struct{}, *gofuse.OpenIn, *gofuse.OpenOut) gofuse.Status {
+	return gofuse.ENOSYS
 }
 
 func (r *raw) ReadDir(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
@@ -63,11 +200,14 @@ func (r *raw) ReadDirPlus(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirE
 }
 
 func (r *raw) readDir(c <-chan struct{}, in *gofuse.ReadIn, add func(fs.DirEntry, uint64) bool) gofuse.Status {
-	d := r.openDir(in.Fh)
-	if d == nil {
-		return gofuse.EBADF
+	for {
+		l, err := r.listings.get(request{c}, r.tree, in.NodeId)
+		if err != nil {
+			return r.fail(err)
+		}
+		if given, err := l.read(request{c}, in.Offset, add); given >= 0 {
+			r.listings.grown(l, given)
+			return r.fail(err)
+		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return r.fail(d.dir.Read(request{c}, in.Offset, add))
 }

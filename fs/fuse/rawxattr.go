@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"errors"
 	"strings"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -8,6 +9,10 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 )
+
+// labelXattr is what `ls -l` asks each file for. Where a file has none, it is told that
+// there are none here: it then asks no other file. What somebody has set is kept.
+const labelXattr = "security.selinux"
 
 // aclPrefix is the namespace that only ACLs are in.
 const aclPrefix = "system."
@@ -21,6 +26,9 @@ func (r *raw) GetXAttr(c <-chan struct{}, h *gofuse.InHeader, name string, dest 
 		return 0, gofuse.Status(unix.EOPNOTSUPP)
 	}
 	v, err := r.tree.GetXattr(request{c}, fs.Ino(h.NodeId), name)
+	if errors.Is(err, fs.ErrNoAttr) && name == labelXattr {
+		return 0, gofuse.Status(unix.EOPNOTSUPP)
+	}
 	if err != nil {
 		return 0, r.fail(err)
 	}
