@@ -175,7 +175,7 @@ func start(t *testing.T, base, options string, env ...string) *mount {
 		t.Skip("no /dev/fuse here: ", err)
 	}
 	m := &mount{t: t, dir: filepath.Join(base, "mnt")}
-	m.cmd = exec.Command(os.Args[0])
+	m.cmd = daemonCommand(t, base)
 	m.cmd.Env = append(os.Environ(), daemonEnv+"="+base, daemonEnv+"_OPTIONS="+options)
 	m.cmd.Env = append(m.cmd.Env, env...)
 	m.cmd.Stderr = stderr(t)
