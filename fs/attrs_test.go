@@ -1,6 +1,8 @@
 package fs_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -26,8 +28,35 @@ func TestKillPriv(t *testing.T) {
 		if n := v.tree.Status().PendingOps - changes; x.before == x.after && n > 0 {
 			t.Errorf("%o: %d changes are logged", x.before, n)
 		}
+		// One who is not of the group takes setgid away in any case.
+		if a, err = v.tree.SetAttr(ctx, a.Ino, fs.SetAttr{KillPriv: true, KillSetgid: true}); err != nil || a.Mode&0o6000 != 0 {
+			t.Errorf("%o becomes %o, %v", x.before, a.Mode, err)
+		}
 		if err := v.tree.Unlink(ctx, fs.RootIno, "f"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// An inode has as many names as there may be, and then no more.
+func TestTooManyLinks(t *testing.T) {
+	v := newVault(t, nil)
+	a, err := v.tree.Mknod(ctx, fs.RootIno, "file", fs.ModeRegular|0o600, 0, fs.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < fs.LinkMax; i++ {
+		if _, err := v.tree.Link(ctx, a.Ino, fs.RootIno, fmt.Sprint("name", i)); err != nil {
+			t.Fatalf("name %d: %v", i, err)
+		}
+	}
+	if _, err := v.tree.Link(ctx, a.Ino, fs.RootIno, "more"); !errors.Is(err, fs.ErrTooManyLinks) {
+		t.Errorf("one name more: %v", err)
+	}
+	if err := v.tree.Unlink(ctx, fs.RootIno, "file"); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = v.tree.Link(ctx, a.Ino, fs.RootIno, "more"); err != nil || a.Nlink != fs.LinkMax {
+		t.Errorf("after one is gone: %d names, %v", a.Nlink, err)
 	}
 }

@@ -17,7 +17,7 @@ func TestPOSIXAsUser(t *testing.T) {
 	for _, x := range []struct {
 		pattern, options string
 		least            int
-	}{{"testdata/posix/*.txt", "allow_other", 850}, {"testdata/acl/*.txt", "allow_other,acl", 60}} {
+	}{{"testdata/posix/*.txt", "allow_other", 1100}, {"testdata/acl/*.txt", "allow_other,acl", 60}} {
 		t.Run(x.options, func(t *testing.T) {
 			disk, d := local(t), drive(t, x.options)
 			n, lines, refused := 0, 0, 0

@@ -261,4 +261,4 @@ func TestGoFuse(t *testing.T) {
 }
 
 // TestPOSIX runs the tables.
-func TestPOSIX(t *testing.T) { runTables(t, "testdata/posix/*.txt", "allow_other", 900) }
+func TestPOSIX(t *testing.T) { runTables(t, "testdata/posix/*.txt", "allow_other", 1100) }
