@@ -39,6 +39,9 @@ func TestOpenWhileTheStoreIsAway(t *testing.T) {
 	for round := range 3 {
 		away(store)
 		m.v.kill()
+		if s := m.v.tree.Status(); s.LastError == "" {
+			t.Fatalf("round %d: opened while the store is away: %+v", round, s)
+		}
 		m.check()
 		m.steps(40)
 		if err := m.v.tree.Sync(ctx, fs.DurabilityLocal); err != nil {

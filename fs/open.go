@@ -75,7 +75,9 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	t.crowdedAt = t.inodeLimit()
 	t.ring.newer, t.ring.older = &t.ring, &t.ring
 	l, err := t.newestHead(ctx)
+	var away error
 	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		away = err
 		l, err = t.knownHead(ctx, err)
 		t.unconfirmed = err == nil
 	}
@@ -92,6 +94,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		t.readOnly = t.checkWriter(ctx, l)
 	}
 	t.commits = newCommitter(t)
+	t.commits.last = away // until it has looked again
 	t.ahead = newReadAhead(t.reader)
 	t.inMemory, t.aheadOf = t.memoryPage, t.ahead.pages
 	defer func() {
