@@ -85,11 +85,15 @@ func (w *commitWriter) file(f *frozenInode, pack *packer) error {
 	}
 	f.newExt = make(extents, 0, len(f.ext))
 	for i := 0; i < len(f.ext); {
-		j, fresh := i, false
+		j, fresh := i, 0
 		for window := f.ext[i].off / crypt.BlobMax; j < len(f.ext) && f.ext[j].off/crypt.BlobMax == window; j++ {
-			fresh = fresh || !f.ext[j].src.stored()
+			if !f.ext[j].src.stored() {
+				fresh++
+			}
 		}
-		if err := w.window(f, f.ext[i:j], fresh && j-i > crowded, pack); err != nil {
+		n := j - i
+		rewrite := fresh > 0 && (n > overcrowded || n > crowded && fresh <= n/4)
+		if err := w.window(f, f.ext[i:j], rewrite, pack); err != nil {
 			return err
 		}
 		i = j

@@ -221,7 +221,7 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 			return
 		}
 	}
-	t.dirty += int64(len(p))
+	t.dirtied(int64(len(p)))
 	if i > 0 {
 		e := &in.ext[i-1]
 		s := e.src

@@ -78,23 +78,24 @@ type Tree struct {
 
 	rekeying sync.Mutex // one change of keys at a time; before mu
 
-	mu        sync.Mutex // guards all below, and every inode
-	inodes    map[Ino]*inode
-	ring      inode         // heads a ring of them, in the order in which they were loaded
-	weight    int64         // bytes of memory that they take, about
-	crowdedAt int64         // the weight at which Restrain is asked the next time
-	balanced  int64         // the weight when caches were given what the rest leaves
-	changed   int           // names and inodes that changed since the freeze
-	freezing  int           // those that the running commit writes
-	crowded   chan struct{} // capacity 1: more inodes are loaded than there should be
-	root      *inode
-	held      *heldPages // pages that the running operation has seen
-	scratch   heldPages  // what held is as long as an operation finds all in memory
-	group     uint64     // upper 40 bits of new inode numbers
-	counter   uint64     // lower 24 bits
-	attempted uint64     // highest sequence that may have been signed; the committer's own
-	replay    bool       // the journal is being replayed: nothing is logged
-	epoch     uint64     // counts freezes, from 1
+	mu            sync.Mutex // guards all below, and every inode
+	inodes        map[Ino]*inode
+	ring          inode         // heads a ring of them, in the order in which they were loaded
+	weight        int64         // bytes of memory that they take, about
+	crowdedAt     int64         // the weight at which Restrain is asked the next time
+	balanced      int64         // the weight when caches were given what the rest leaves
+	dirtyBalanced int64         // dirty, then
+	changed       int           // names and inodes that changed since the freeze
+	freezing      int           // those that the running commit writes
+	crowded       chan struct{} // capacity 1: more inodes are loaded than there should be
+	root          *inode
+	held          *heldPages // pages that the running operation has seen
+	scratch       heldPages  // what held is as long as an operation finds all in memory
+	group         uint64     // upper 40 bits of new inode numbers
+	counter       uint64     // lower 24 bits
+	attempted     uint64     // highest sequence that may have been signed; the committer's own
+	replay        bool       // the journal is being replayed: nothing is logged
+	epoch         uint64     // counts freezes, from 1
 
 	top        vaultTop            // of the newest commit
 	links      map[Ino]*inode      // inodes with several names, changed since the freeze; nil if gone

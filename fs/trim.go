@@ -74,10 +74,18 @@ func (t *Tree) weigh(in *inode) {
 	}
 }
 
+// dirtied counts bytes that are in memory only.
+func (t *Tree) dirtied(n int64) {
+	t.dirty += n
+	if t.dirty-t.dirtyBalanced > t.cfg.MemoryLimit/64 {
+		t.balance()
+	}
+}
+
 // balance gives the cache of blobs what the rest leaves of half of the memory limit; the
 // other half is for the node, and for garbage that is not collected yet.
 func (t *Tree) balance() {
-	t.balanced = t.weight
+	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
 	rest := limit/2 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size()
 	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))

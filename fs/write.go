@@ -12,8 +12,11 @@ import (
 const (
 	// packBelow: fewer adjacent bytes than this go to the pack blob of their directory.
 	packBelow = 64 << 10
-	// crowded: a blob's range with more extents than this is rewritten as one.
-	crowded = 64
+	// crowded: a blob's range with more extents than this is rewritten as one, but not yet
+	// while it still changes a lot: then with more than overcrowded. Else each commit would
+	// write all of a file again that is written at random.
+	crowded     = 64
+	overcrowded = 224
 	// Blocks are put in batches of about this size.
 	batchBytes  = 8 << 20
 	batchBlocks = 512
