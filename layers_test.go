@@ -51,9 +51,10 @@ func layers() map[string]layer {
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
-		"daemon/horizon":     {},
+		"daemon/horizon":     {inTests: []string{"daemon/browsertest"}},
+		"daemon/browsertest": {},
 		"daemon/grafia":      {},
-		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
 		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}

@@ -14,10 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/browsertest"
 )
 
 // loginDemo builds and starts contrib/login-demo, and returns its origin.
@@ -50,28 +49,22 @@ func loginDemo(t *testing.T) string {
 	return strings.TrimSpace(origin)
 }
 
-func (b *browser) text(selector string) string {
-	b.t.Helper()
-	var s string
-	b.do(selector, chromedp.WaitVisible(selector), chromedp.Text(selector, &s))
-	return s
-}
-
 // A site's user, from the site's page in a real browser to being logged in there.
 func TestLoginDemo(t *testing.T) {
 	d := newIdentity(t)
 	d.login()
 	d.ok("id", "claim", "self", "name=Ada", "shoe=39")
 	origin := loginDemo(t)
-	b := chromium(t)
-	b.do("home", chromedp.Navigate(origin))
-	if who := b.text("#who"); who != "Nobody" {
+	b := browsertest.Open(t, 1200, 1400)
+	b.Excuse("favicon.ico")
+	b.Goto(origin, "#who")
+	if who := b.Text("#who"); who != "Nobody" {
 		t.Fatal(who)
 	}
 	ask := func() string {
 		t.Helper()
-		b.do("login", chromedp.Navigate(origin+"/login/"))
-		return b.text("#request")
+		b.Goto(origin+"/login/", "#request")
+		return b.Text("#request")
 	}
 
 	// The owner sees who asks for what, and says no.
@@ -100,19 +93,20 @@ func TestLoginDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.do("finish", chromedp.Navigate(link[0]))
-	if who := b.text("#who"); who != "You are "+auth.SelfCertifying(id.DID) {
+	b.Goto(link[0], ".claim")
+	if who := b.Text("#who"); who != "You are "+auth.SelfCertifying(id.DID) {
 		t.Errorf("%s", who)
 	}
-	if said := b.text(".claim"); !strings.Contains(said, "name:Ada") {
+	if said := b.Text(".claim"); !strings.Contains(said, "name:Ada") {
 		t.Errorf("%s", said)
 	}
-	b.do("home again", chromedp.Navigate(origin))
-	if who := b.text("#who"); !strings.HasPrefix(who, "You are did:webvh:") {
+	b.Goto(origin, "#who")
+	if who := b.Text("#who"); !strings.HasPrefix(who, "You are did:webvh:") {
 		t.Errorf("the session is gone: %s", who)
 	}
-	b.do("the link again", chromedp.Navigate(link[0]))
-	if body := b.text("body"); !strings.Contains(body, "used before") {
+	b.Excuse("403")
+	b.Goto(link[0], "body")
+	if body := b.Text("body"); !strings.Contains(body, "used before") {
 		t.Errorf("the link worked twice: %s", body)
 	}
 
@@ -236,7 +230,7 @@ func TestLoginOverTheControlSocket(t *testing.T) {
 	}
 	got, id := respond(request)
 	if _, err := exec.LookPath("chromium"); err == nil {
-		d.browse(t).says(".alerts", "asks who you are: "+who)
+		d.browse(t).Says(".alerts", "asks who you are: "+who)
 	}
 	x, cmd := d.onTerminal(t, "id", "login")
 	x.expect(`calls itself ` + who)

@@ -1,163 +1,39 @@
 package horizon
 
 import (
-	"context"
-	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/cluster-labs/ipfscloud/daemon/browsertest"
 )
 
-// tab is one page of a real Chromium. What its console complains of fails the test: a
-// script or style that the policy refused, too.
+// tab is one page of a real Chromium.
 type tab struct {
-	context.Context
+	*browsertest.Tab
 	t *testing.T
-
-	mu       sync.Mutex
-	excused  []string
-	problems []string
 }
 
-// browse opens a Chromium of the test's own.
 func browse(t *testing.T, wide, high int) *tab {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("there is no chromium here: contrib/install-needs test installs it")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WindowSize(wide, high),
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(time.Minute),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("no-proxy-server", true))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox)
-	}
-	limited, stop := context.WithTimeout(context.Background(), 2*time.Minute)
-	allocated, end := chromedp.NewExecAllocator(limited, options...)
-	ctx, closeTab := chromedp.NewContext(allocated)
-	out := &tab{Context: ctx, t: t}
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx) // waits for the browser to end
-		closeTab()
-		end()
-		stop()
-		for _, p := range out.complaints() {
-			t.Error("the browser complains: ", p)
-		}
-	})
-	chromedp.ListenTarget(ctx, func(event any) {
-		switch e := event.(type) {
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.LevelError || e.Entry.Source == log.SourceSecurity {
-				out.complain(fmt.Sprintf("%s %s", e.Entry.Text, e.Entry.URL))
-			}
-		case *runtime.EventExceptionThrown:
-			out.complain(e.ExceptionDetails.Error())
-		}
-	})
-	out.do("start", emulation.SetDeviceMetricsOverride(int64(wide), int64(high), 1, false))
-	return out
+	return &tab{browsertest.Open(t, wide, high), t}
 }
 
-func (b *tab) complain(text string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.problems = append(b.problems, text)
-}
-
-// excuse expects a complaint.
-func (b *tab) excuse(part string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.excused = append(b.excused, part)
-}
-
-func (b *tab) complaints() (out []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-next:
-	for _, p := range b.problems {
-		for _, e := range b.excused {
-			if strings.Contains(p, e) {
-				continue next
-			}
-		}
-		out = append(out, p)
-	}
-	return out
-}
-
-func (b *tab) do(what string, actions ...chromedp.Action) {
+func js[T any](b *tab, expression string) T {
 	b.t.Helper()
-	if err := chromedp.Run(b, actions...); err != nil {
-		b.t.Fatalf("%s: %v", what, err)
-	}
-}
-
-// js evaluates an expression.
-func js[T any](b *tab, expression string) (out T) {
-	b.t.Helper()
-	b.do(expression, chromedp.Evaluate(expression, &out))
-	return out
-}
-
-// text is what an element says, as it is seen.
-func (b *tab) text(selector string) string {
-	b.t.Helper()
-	return js[string](b, fmt.Sprintf("(document.querySelector(%q)?.innerText || '').trim()", selector))
-}
-
-// says waits until an element says something.
-func (b *tab) says(selector, part string) {
-	b.t.Helper()
-	last := ""
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(30 * time.Millisecond) {
-		if last = b.text(selector); strings.Contains(last, part) {
-			return
-		}
-		if time.Now().After(end) {
-			b.t.Fatalf("%s does not say %q but %q", selector, part, last)
-		}
-	}
+	return browsertest.JS[T](b.Tab, expression)
 }
 
 // enter logs in by the link that a terminal shows.
 func (b *tab) enter(s *site) {
 	b.t.Helper()
-	b.do("login", chromedp.Navigate(s.Login().URL), chromedp.WaitVisible("#sentence"))
-	b.says("#feed", "Live")
-}
-
-// shoot takes a picture for people, if they asked for one.
-func (b *tab) shoot(name string, whole bool) {
-	b.t.Helper()
-	dir := os.Getenv("IPFSCLOUD_SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	var png []byte
-	action := chromedp.CaptureScreenshot(&png)
-	if whole {
-		action = chromedp.FullScreenshot(&png, 100)
-	}
-	b.do("screenshot", action)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
-		b.t.Fatal(err)
-	}
+	b.Goto(s.Login().URL, "#sentence")
+	b.Says("#feed", "Live")
 }
 
 // anHour gives a server an hour behind it.
@@ -195,10 +71,11 @@ func anHour(s *Server) {
 }
 
 func TestChromiumLogin(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	b := browse(t, 1200, 900)
 	b.enter(s)
-	b.says("#sentence", "Everything is stored in 3 places.")
+	b.Says("#sentence", "Everything is stored in 3 places.")
 	if url := js[string](b, "location.href"); url != s.URL() {
 		t.Errorf("after the login: %s", url)
 	}
@@ -206,14 +83,13 @@ func TestChromiumLogin(t *testing.T) {
 		t.Errorf("scripts see the cookie: %s", c)
 	}
 	// A code is good once, and says so.
-	b.excuse("403")
-	b.do("the code again", chromedp.Navigate("about:blank"))
+	b.Excuse("403")
 	l := s.Login()
 	if _, ok := s.sessions.redeem(l.Code); !ok {
 		t.Fatal("the code is not good")
 	}
-	b.do("the code again", chromedp.Navigate(l.URL), chromedp.WaitVisible("#problem"))
-	b.says("#problem", "used already")
+	b.Goto(l.URL, "#problem")
+	b.Says("#problem", "used already")
 	if js[string](b, "location.hash") != "" {
 		t.Error("the code stays in the address")
 	}
@@ -222,7 +98,7 @@ func TestChromiumLogin(t *testing.T) {
 	if err := os.WriteFile(file, s.Login().Redirect(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.do("the redirect file", chromedp.Navigate("about:blank"), chromedp.Navigate("file://"+file), chromedp.WaitVisible("#sentence"))
-	b.says("#feed", "Live")
-	b.do("log out", chromedp.Click(`button[formaction="/logout"]`), chromedp.WaitVisible("#login"))
+	b.Leads("the redirect file", "#sentence", chromedp.Navigate("file://"+file))
+	b.Says("#feed", "Live")
+	b.Follow(`button[formaction="/logout"]`, "#login")
 }

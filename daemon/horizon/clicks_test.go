@@ -15,12 +15,14 @@ import (
 
 // While files are copied the page follows, and what a person does on it stays.
 func TestChromiumLiveProgress(t *testing.T) {
+	t.Parallel()
 	s := serve(t, anHour)
 	b := browse(t, 1200, 900)
 	b.enter(s)
-	b.says("#sentence", "Everything is stored in 3 places.")
+	b.Says("#sentence", "Everything is stored in 3 places.")
 	// A person opens the numbers, and stands on a link.
-	b.do("open", chromedp.Click(".numbers summary"), chromedp.Focus(`.filters a[aria-current]`))
+	b.Click(".numbers summary")
+	b.Do("focus", chromedp.Focus(`.filters a[aria-current]`))
 	js[bool](b, "document.querySelector('#sentence').kept = true")
 	total, before := int64(3_200_000_000), s.source.state.Counters.BytesWritten
 	set := func(left int64) {
@@ -31,12 +33,12 @@ func TestChromiumLiveProgress(t *testing.T) {
 		})
 	}
 	set(total)
-	b.says("#sentence", "3.2 GB is only on this computer")
-	b.says("#announce", "only on this computer") // who listens hears it
+	b.Says("#sentence", "3.2 GB is only on this computer")
+	b.Says("#announce", "only on this computer") // who listens hears it
 	if js[string](b, "document.body.dataset.level+document.querySelector('#favicon').getAttribute('href')") != "busy/icon/busy.svg" {
 		t.Error("the tab does not show it")
 	}
-	announced := b.text("#announce")
+	announced := b.Text("#announce")
 	last := -1.0
 	left := total
 	for moved := 0; moved < 4; { // some megabytes each fiftieth of a second
@@ -54,25 +56,25 @@ func TestChromiumLiveProgress(t *testing.T) {
 	eventually(t, "an estimate", func() bool {
 		left = max(left-1_000_000, 10_000_000)
 		set(left)
-		return estimate.MatchString(b.text("#sentence"))
+		return estimate.MatchString(b.Text("#sentence"))
 	})
-	b.says("#queue", "over the last minute")
+	b.Says("#queue", "over the last minute")
 	if p := js[[]float64](b, "[document.querySelector('progress').value, document.querySelector('progress').max]"); p[1] != float64(total) || p[0] <= 0 || p[0] >= p[1]/2 {
 		t.Errorf("progress is %v", p)
 	}
-	if now := b.text("#announce"); now != announced {
+	if now := b.Text("#announce"); now != announced {
 		t.Errorf("every number is announced: %q after %q", now, announced)
 	}
 	js[bool](b, "document.querySelector('.numbers').open = false, scrollTo(0, 0), true")
-	b.shoot("progress", false)
+	b.Shoot("progress", false)
 	js[bool](b, "document.querySelector('.numbers').open = true")
 	s.source.change(func(st *State) {
 		c := st.Counters
 		*st = good(time.Now())
 		st.Counters = c
 	})
-	b.says("#sentence", "Everything is stored in 3 places.")
-	b.says("#announce", "Everything is stored in 3 places.")
+	b.Says("#sentence", "Everything is stored in 3 places.")
+	b.Says("#announce", "Everything is stored in 3 places.")
 	if !js[bool](b, "document.querySelector('.numbers').open") {
 		t.Error("what was opened is closed")
 	}
@@ -85,22 +87,23 @@ func TestChromiumLiveProgress(t *testing.T) {
 }
 
 func TestChromiumPeerDiesAndRetry(t *testing.T) {
+	t.Parallel()
 	s := serve(t, anHour)
 	b := browse(t, 1200, 900)
 	b.enter(s)
-	b.says("#peers", "3 of 3 peers are up. All 3 peers that are up see each other.")
+	b.Says("#peers", "3 of 3 peers are up. All 3 peers that are up see each other.")
 	whole := s.source.state
 	s.source.change(broken)
-	b.says("#sentence", "Everything is stored in 2 of 3 places.")
-	b.says(".detail", "office is down.")
-	b.says("#peers", "2 of 3 peers are up.")
-	b.says("#alerts", "office has not been heard of")
+	b.Says("#sentence", "Everything is stored in 2 of 3 places.")
+	b.Says(".detail", "office is down.")
+	b.Says("#peers", "2 of 3 peers are up.")
+	b.Says("#alerts", "office has not been heard of")
 	if n := js[int](b, "document.querySelectorAll('.graph .down').length"); n != 1 {
 		t.Errorf("%d peers are crossed out", n)
 	}
 	s.source.change(func(st *State) { c := st.Counters; *st = whole; st.Counters = c })
-	b.says("#sentence", "Everything is stored in 3 places.")
-	b.says("#peers", "3 of 3 peers are up.")
+	b.Says("#sentence", "Everything is stored in 3 places.")
+	b.Says("#peers", "3 of 3 peers are up.")
 
 	// A copy fails, and a person has it tried again.
 	failed := func(state PinState, copies int) {
@@ -112,87 +115,90 @@ func TestChromiumPeerDiesAndRetry(t *testing.T) {
 		})
 	}
 	failed(PinFailed, 1)
-	b.says("#sentence", "Everything is stored in 3 places, but 1 older commit lacks copies.")
-	b.do("filter", chromedp.Click(`//*[@id="copies"]//a[contains(., "failed")]`), chromedp.WaitVisible(`button[formaction="/retry"]`))
+	b.Says("#sentence", "Everything is stored in 3 places, but 1 older commit lacks copies.")
+	b.Follow(`#copies a[href*="state=failed"]`, `button[formaction="/retry"]`)
 	if n := js[int](b, "document.querySelectorAll('#copies tbody tr').length"); n != 1 {
 		t.Errorf("%d copies are failed", n)
 	}
-	b.says("#feed", "Live")
-	b.says("#copies", "office: pin error, context deadline exceeded")
-	b.do("retry", chromedp.Click(`button[formaction="/retry"]`), chromedp.WaitVisible(".said"))
-	b.says(".said", "tried again")
+	b.Says("#feed", "Live")
+	b.Says("#copies", "office: pin error, context deadline exceeded")
+	b.Follow(`button[formaction="/retry"]`, ".said")
+	b.Says(".said", "tried again")
 	if retried, _ := s.source.acts(); !slices.Equal(retried, []string{cidOf(1040)}) {
 		t.Errorf("retried: %v", retried)
 	}
 	failed(PinCopying, 1)
-	b.says("#copies", "copying")
+	b.Says("#copies", "copying")
 	failed(PinHeld, 3)
-	b.says("#sentence", "Everything is stored in 3 places.")
-	if strings.Contains(b.text("#copies"), "Retry") {
+	b.Says("#sentence", "Everything is stored in 3 places.")
+	if strings.Contains(b.Text("#copies"), "Retry") {
 		t.Error("a copy that is held can be retried")
 	}
 }
 
 func TestChromiumUnpin(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	b := browse(t, 1200, 900)
 	b.enter(s)
 	link := func(n int) string { return fmt.Sprintf(`a[href="/unpin?cid=%s"]`, cidOf(n)) }
-	b.do("unpin", chromedp.Click(link(1042)), chromedp.WaitVisible("#unpin"))
-	b.says("main", "This is the newest commit.")
+	b.Follow(link(1042), "#unpin")
+	b.Says("main", "This is the newest commit.")
 	b.fits()
 	b.readable()
-	b.do("dark", dark())
+	b.Do("dark", dark())
 	b.readable()
-	b.shoot("unpin", false)
-	b.do("keep", chromedp.Click(`.row a`), chromedp.WaitVisible("#sentence"))
+	b.Shoot("unpin", false)
+	b.Follow(".row a", "#sentence")
 	if _, unpinned := s.source.acts(); len(unpinned) > 0 {
 		t.Fatalf("unpinned without a word: %v", unpinned)
 	}
-	b.do("unpin", chromedp.Click(link(1040)), chromedp.WaitVisible("#unpin"))
-	if strings.Contains(b.text("main"), "newest") {
+	b.Follow(link(1040), "#unpin")
+	if strings.Contains(b.Text("main"), "newest") {
 		t.Error("an older commit is called the newest")
 	}
-	b.do("confirm", chromedp.Click("#unpin"), chromedp.WaitVisible(".said"))
+	b.Follow("#unpin", ".said")
 	if _, unpinned := s.source.acts(); !slices.Equal(unpinned, []string{cidOf(1040)}) {
 		t.Errorf("unpinned: %v", unpinned)
 	}
 	s.source.change(func(st *State) { st.Pins = slices.Delete(slices.Clone(st.Pins), 2, 3) })
-	eventually(t, "the row goes", func() bool { return !strings.Contains(b.text("#copies"), "commit 1040") })
+	eventually(t, "the row goes", func() bool { return !strings.Contains(b.Text("#copies"), "commit 1040") })
 	// What another window has given up.
-	b.excuse("404")
-	b.do("gone", chromedp.Navigate(s.URL()+"unpin?cid="+cidOf(1040)))
-	b.says("h1", "There is no such copy.")
+	b.Excuse("404")
+	b.Goto(s.URL()+"unpin?cid="+cidOf(1040), "h1")
+	b.Says("h1", "There is no such copy.")
 }
 
 // Everything works without a script but the liveness, and that is said.
 func TestChromiumWithoutScript(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	s.source.change(broken)
 	b := browse(t, 1000, 900)
-	b.do("no script", emulation.SetScriptExecutionDisabled(true))
+	b.Do("no script", emulation.SetScriptExecutionDisabled(true))
 	// Its own tools work without a script, too.
-	b.do("login", chromedp.Navigate(s.Login().URL), chromedp.WaitVisible("#login"),
-		chromedp.SendKeys("#code", s.Login().Code+kb.Enter), chromedp.WaitVisible("#sentence"))
-	b.says("#sentence", "2 of 3 places")
-	b.says(".feed", "Reload")
-	if b.text("#feed") == "Live" {
+	b.Goto(s.Login().URL, "#login")
+	b.Leads("login", "#sentence", chromedp.SendKeys("#code", s.Login().Code+kb.Enter))
+	b.Says("#sentence", "2 of 3 places")
+	b.Says(".feed", "Reload")
+	if b.Text("#feed") == "Live" {
 		t.Error("a page without a script says that it is live")
 	}
 	if n := js[int](b, `document.querySelectorAll('meta[http-equiv=refresh][content="60"]').length`); n != 1 {
 		t.Error("the page does not load itself anew")
 	}
-	b.do("search", chromedp.SendKeys("#q", "snapshot"+kb.Enter))
-	b.says(".paging", "1–1 of 1")
-	b.do("retry", chromedp.Click(`button[formaction="/retry"]`), chromedp.WaitVisible(".said"))
-	b.do("unpin", chromedp.Click(`.acts a`), chromedp.WaitVisible("#unpin"), chromedp.Click("#unpin"), chromedp.WaitVisible(".said"))
+	b.Leads("search", ".paging", chromedp.SendKeys("#q", "snapshot"+kb.Enter))
+	b.Says(".paging", "1–1 of 1")
+	b.Follow(`button[formaction="/retry"]`, ".said")
+	b.Follow(".acts a", "#unpin")
+	b.Follow("#unpin", ".said")
 	if retried, unpinned := s.source.acts(); len(retried) != 1 || len(unpinned) != 1 {
 		t.Errorf("retried %v, unpinned %v", retried, unpinned)
 	}
 	s.source.change(func(st *State) { *st = good(time.Now()) })
-	b.do("reload", chromedp.Click(".reload"))
-	b.says("#sentence", "Everything is stored in 3 places.")
-	b.do("log out", chromedp.Click(`button[formaction="/logout"]`), chromedp.WaitVisible("#login"))
+	b.Follow(".reload", "#sentence")
+	b.Says("#sentence", "Everything is stored in 3 places.")
+	b.Follow(`button[formaction="/logout"]`, "#login")
 }
 
 // named lists what a screen reader could not name, and what is wrong with the outline.
@@ -214,6 +220,7 @@ const named = `(() => {
 })()`
 
 func TestChromiumKeyboardAndReaders(t *testing.T) {
+	t.Parallel()
 	s := serve(t, anHour)
 	s.source.change(broken)
 	b := browse(t, 1200, 900)
@@ -226,7 +233,7 @@ func TestChromiumKeyboardAndReaders(t *testing.T) {
 	}
 	var stops []string
 	for range 60 {
-		b.do("tab", chromedp.KeyEvent(kb.Tab))
+		b.Do("tab", chromedp.KeyEvent(kb.Tab))
 		f := focus()
 		if strings.HasPrefix(f, "BODY") {
 			break
@@ -245,7 +252,7 @@ func TestChromiumKeyboardAndReaders(t *testing.T) {
 	if len(stops) == 0 || stops[0] != "A Skip to the content" {
 		t.Errorf("the first stop: %v", stops)
 	}
-	b.do("by keyboard", chromedp.Focus(`button[formaction="/retry"]`), chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".said"))
+	b.Leads("by keyboard", ".said", chromedp.Focus(`button[formaction="/retry"]`), chromedp.KeyEvent(kb.Enter))
 	if retried, _ := s.source.acts(); len(retried) == 0 {
 		t.Error("Enter on Retry does nothing")
 	}
@@ -253,18 +260,19 @@ func TestChromiumKeyboardAndReaders(t *testing.T) {
 
 // A page whose daemon is gone must not go on saying that all is well.
 func TestChromiumNoNews(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	b := browse(t, 1200, 900)
 	b.enter(s)
-	b.says("#sentence", "Everything is stored in 3 places.")
-	b.excuse("net::ERR_CONNECTION_REFUSED")
-	b.excuse("net::ERR_INCOMPLETE_CHUNKED_ENCODING")
-	b.excuse("net::ERR_CONNECTION_RESET")
+	b.Says("#sentence", "Everything is stored in 3 places.")
+	b.Excuse("net::ERR_CONNECTION_REFUSED")
+	b.Excuse("net::ERR_INCOMPLETE_CHUNKED_ENCODING")
+	b.Excuse("net::ERR_CONNECTION_RESET")
 	s.end()
-	b.says("#lost", "No news since")
-	if js[string](b, "document.title") != "No news – Horizon" || b.text("#feed") != "Not live" {
+	b.Says("#lost", "No news since")
+	if js[string](b, "document.title") != "No news – Horizon" || b.Text("#feed") != "Not live" {
 		t.Error("the page looks live")
 	}
-	b.shoot("no-news", false)
+	b.Shoot("no-news", false)
 	b.readable()
 }

@@ -24,6 +24,7 @@ type driven struct {
 	retried  []string
 	unpinned []string
 	actErr   error
+	changed  func() // tells the Server that what it knows is old
 }
 
 func (d *driven) State(ctx context.Context) (State, error) {
@@ -52,10 +53,12 @@ func (d *driven) Unpin(_ context.Context, cid string) error {
 }
 
 // change replaces the state: fn is given a copy whose slices it must replace, not write to.
+// The next page shows it.
 func (d *driven) change(fn func(*State)) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	fn(&d.state)
+	d.mu.Unlock()
+	d.changed()
 }
 
 func (d *driven) acts() (retried, unpinned []string) {
@@ -127,6 +130,7 @@ func serve(t *testing.T, adjust ...func(*Server)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.changed = s.watcher.changed
 	s.watcher.often, s.watcher.seldom = 50*time.Millisecond, 50*time.Millisecond
 	for _, fn := range adjust {
 		fn(s)
@@ -211,7 +215,7 @@ func (s *site) login() (cookie, csrf string) {
 // eventually polls a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -62,7 +62,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, _ session) {
 			send("end", []byte("{}"))
 			return
 		}
-		snap, _, _ := s.watcher.now()
+		snap := s.watcher.now()
 		data, err := s.difference(s.view(snap, q), sent)
 		if err != nil {
 			s.config.Log.Error("horizon: events", "error", err)

@@ -75,6 +75,7 @@ func closed(t *testing.T, what string, c net.Conn) {
 }
 
 func TestSlowClients(t *testing.T) {
+	t.Parallel()
 	s := serve(t, tight)
 	cookie, _ := s.login()
 	dial := func(text string) net.Conn {

@@ -135,7 +135,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	e.drive(s)
 	e.counters(s.Counters)
 	e.egress(s)
-	snap, _, _ := c.server.watcher.now()
+	snap := c.server.watcher.now()
 	e.flag("safe", Judge(time.Now(), time.Now(), s, snap.flow).Level == Safe)
 }
 

@@ -15,6 +15,7 @@ import (
 
 // Whatever there is, the page stays small, and news are no larger.
 func TestPageIsSmall(t *testing.T) {
+	t.Parallel()
 	s := serve(t, anHour)
 	long := strings.Repeat("€<&\"", 2000)
 	s.source.change(func(st *State) {
@@ -61,7 +62,7 @@ func TestPageIsSmall(t *testing.T) {
 	if sum > most {
 		t.Errorf("the page is %d bytes", sum)
 	}
-	snap, _, _ := s.watcher.now()
+	snap := s.watcher.now()
 	data, err := s.difference(s.view(snap, query{Page: 1}), map[string]string{})
 	var parts news
 	if err := json.Unmarshal(data, &parts); err != nil {

@@ -1,7 +1,7 @@
 package horizon
 
 import (
-	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -101,10 +101,11 @@ func alone(st *State) {
 }
 
 // Every kind of day, light and dark, wide and narrow: nothing hangs over, everything can
-// be read. With IPFSCLOUD_SCREENSHOTS=DIR it leaves pictures there.
+// be read. With IPFSCLOUD_LOOKS=DIR it leaves pictures of all of them there.
 func TestChromiumLooks(t *testing.T) {
+	t.Parallel()
 	s := serve(t, anHour)
-	fresh := s.source.state
+	fresh, looks := s.source.state, os.Getenv("IPFSCLOUD_LOOKS")
 	b := browse(t, 1200, 900)
 	b.enter(s)
 	for _, day := range []struct {
@@ -132,12 +133,14 @@ func TestChromiumLooks(t *testing.T) {
 			{"narrow", 390, 844, emulation.SetEmulatedMedia()},
 			{"narrow-dark", 320, 640, dark()},
 		} {
-			b.do("look", look.media, emulation.SetDeviceMetricsOverride(look.wide, look.high, 1, look.wide < 500))
-			b.says("#sentence", day.sentence)
+			b.Do("look", look.media, emulation.SetDeviceMetricsOverride(look.wide, look.high, 1, look.wide < 500))
+			b.Says("#sentence", day.sentence)
 			b.fits()
 			b.readable()
-			b.shoot(fmt.Sprintf("%s-%s", day.name, look.name), false)
-			b.shoot(fmt.Sprintf("%s-%s-whole", day.name, look.name), true)
+			if looks != "" {
+				b.ShootTo(looks, day.name+"-"+look.name, false)
+				b.ShootTo(looks, day.name+"-"+look.name+"-whole", true)
+			}
 		}
 	}
 }

@@ -28,11 +28,12 @@ type watcher struct {
 	history history
 	poke    chan struct{} // capacity 1: ask now
 
-	mu      sync.Mutex
-	snap    snapshot
-	asked   int  // how often the Source answered, well or not
-	old     bool // something was changed after snap
-	viewers map[chan struct{}]bool
+	mu       sync.Mutex
+	snap     snapshot
+	begun    int // questions put to the Source
+	answered int // the number of the newest that it answered, well or not
+	due      int // the number of the first that knows of the newest change
+	viewers  map[chan struct{}]bool
 }
 
 func newWatcher(source Source, log *slog.Logger) *watcher {
@@ -63,14 +64,17 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) ask(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, w.wait)
 	defer cancel()
+	w.mu.Lock()
+	w.begun++
+	number := w.begun
+	w.mu.Unlock()
 	state, err := w.source.State(limited)
 	if ctx.Err() != nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked++
-	w.old = false
+	w.answered = number
 	if err != nil {
 		if w.snap.err == "" {
 			w.log.Warn("horizon: the state of the drive", "error", err)
@@ -89,16 +93,16 @@ func (w *watcher) ask(ctx context.Context) {
 	}
 }
 
-func (w *watcher) now() (_ snapshot, asked int, old bool) {
+func (w *watcher) now() snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.snap, w.asked, w.old
+	return w.snap
 }
 
-// changed says that what is known is old.
+// changed says that what is known is old, and so is the answer to a question under way.
 func (w *watcher) changed() {
 	w.mu.Lock()
-	w.old = true
+	w.due = w.begun + 1
 	w.mu.Unlock()
 	w.hurry()
 }
@@ -130,26 +134,31 @@ func (w *watcher) hurry() {
 	}
 }
 
-// fresh is a state taken after the call, or the newest if none comes in time.
+// fresh is a state taken after the call, or a moment before it with no change since; or
+// the newest, if none comes in time.
 func (w *watcher) fresh(ctx context.Context) snapshot {
 	ctx, cancel := context.WithTimeout(ctx, w.wait+time.Second)
 	defer cancel()
-	before, asked, old := w.now()
-	if !old && time.Since(before.at) < w.often/2 && before.err == "" {
-		return before
+	w.mu.Lock()
+	snap, next, known := w.snap, w.begun+1, w.answered >= w.due
+	w.mu.Unlock()
+	if known && time.Since(snap.at) < w.often/2 && snap.err == "" {
+		return snap
 	}
 	news, end := w.view()
 	defer end()
 	for {
 		select {
 		case <-news:
-			// The answer to a question that was already under way counts for little.
-			if s, n, _ := w.now(); n > asked {
-				return s
+			// The answer to a question that was under way already does not count.
+			w.mu.Lock()
+			snap, answered := w.snap, w.answered
+			w.mu.Unlock()
+			if answered >= next {
+				return snap
 			}
 		case <-ctx.Done():
-			s, _, _ := w.now()
-			return s
+			return w.now()
 		}
 	}
 }

@@ -1,0 +1,85 @@
+package browsertest
+
+import (
+	"bytes"
+	"cmp"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/chromedp/chromedp"
+)
+
+// Shoot leaves a picture of the window, or of the whole page, as NAME.png in the directory
+// that the environment variable IPFSCLOUD_SCREENSHOTS names. Without it there is none.
+func (b *Tab) Shoot(name string, whole bool) {
+	b.t.Helper()
+	if dir := os.Getenv("IPFSCLOUD_SCREENSHOTS"); dir != "" {
+		b.ShootTo(dir, name, whole)
+	}
+}
+
+// ShootTo leaves a picture in a directory.
+func (b *Tab) ShootTo(dir, name string, whole bool) {
+	b.t.Helper()
+	var shot []byte
+	action := chromedp.CaptureScreenshot(&shot)
+	if whole {
+		action = chromedp.FullScreenshot(&shot, 100)
+	}
+	b.Do("screenshot", action)
+	small, err := shrink(shot)
+	if err != nil {
+		b.t.Fatal("screenshot: ", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), small, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// shrink writes a picture with its 256 most frequent colours: a page has few, and the file
+// is a third as long.
+func shrink(shot []byte) ([]byte, error) {
+	full, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		return nil, err
+	}
+	r := full.Bounds()
+	plain := image.NewRGBA(r)
+	draw.Draw(plain, r, full, r.Min, draw.Src)
+	count := map[color.RGBA]int{}
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			count[plain.RGBAAt(x, y)]++
+		}
+	}
+	frequent := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
+	})
+	var palette color.Palette
+	for _, c := range frequent[:min(256, len(frequent))] {
+		palette = append(palette, c)
+	}
+	nearest := map[color.RGBA]uint8{}
+	for c := range count {
+		nearest[c] = uint8(palette.Index(c))
+	}
+	out := image.NewPaletted(r, palette)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			out.SetColorIndex(x, y, nearest[plain.RGBAAt(x, y)])
+		}
+	}
+	var b bytes.Buffer
+	e := png.Encoder{CompressionLevel: png.BestCompression}
+	err = e.Encode(&b, out)
+	return b.Bytes(), err
+}
