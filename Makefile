@@ -6,7 +6,12 @@ PREFIX ?= /usr/local
 # The same for build and tests, so that Kubo is compiled once.
 export GOFLAGS ?= -mod=readonly -buildvcs=false -trimpath
 
-.PHONY: build run test test-race lint bench bench-scale soak man install clean
+# What `make install` installs below, and where the package goes.
+ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+DIST ?= bin/deb
+DEBROOT ?= bin/deb-root
+
+.PHONY: build run test lint bench bench-scale soak man completions install deb clean
 
 build: bin/ipfscloud bin/mount.ipfscloud
 
@@ -30,7 +35,7 @@ test:
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
 	$(GO) test -race -short -timeout 10m ./fs
-	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./cluster/... ./daemon/...
+	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./cluster/... ./daemon/... ./packaging
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.
@@ -47,7 +52,7 @@ lint:
 	$(GO) vet ./...
 	cd packaging/tools && $(GO) build -o ../../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
-	shellcheck contrib/install-needs contrib/bench/run .ci/run
+	shellcheck contrib/install-needs contrib/debian-root contrib/bench/run packaging/deb/pack packaging/deb/p*[!k] packaging/testdata/life.sh .ci/run
 
 # Side by side with Debian's gocryptfs, in one run; prints ratios.
 bench: build
@@ -70,17 +75,41 @@ soak:
 	$(GO) test -run xxx -fuzz FuzzResponse -fuzztime 2m ./auth/login
 
 man: build
+	rm -rf bin/man
 	bin/ipfscloud man bin/man
 
-install: build man
+completions: build
+	install -d bin/completions
+	for s in bash zsh fish; do bin/ipfscloud completion $$s > bin/completions/$$s || exit 1; done
+
+# Also what the package holds: packaging/deb/pack takes it from here. A configuration that
+# is there already stays.
+install: build man completions
 	install -D -m 755 bin/ipfscloud $(DESTDIR)$(PREFIX)/bin/ipfscloud
 	install -d $(DESTDIR)/sbin && ln -sf $(PREFIX)/bin/ipfscloud $(DESTDIR)/sbin/mount.ipfscloud
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m 644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
-	install -d $(DESTDIR)$(PREFIX)/share/man/man8 && install -m 644 bin/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	for n in 1 8; do \
+		install -d $(DESTDIR)$(PREFIX)/share/man/man$$n || exit 1; \
+		install -m 644 bin/man/*.$$n $(DESTDIR)$(PREFIX)/share/man/man$$n/ || exit 1; done
+	install -D -m 644 bin/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/ipfscloud
+	install -D -m 644 bin/completions/zsh $(DESTDIR)$(ZSHDIR)/_ipfscloud
+	install -D -m 644 bin/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/ipfscloud.fish
 	for u in packaging/systemd/*/* packaging/egress/*.service; do \
 		kind=system; case $$u in */user/*) kind=user;; esac; \
-		install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind; \
-		sed 's|@BINDIR@|$(PREFIX)/bin|' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/$${u##*/}; done
+		install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind || exit 1; \
+		sed 's|@BINDIR@|$(PREFIX)/bin|' $$u > $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/$${u##*/} || exit 1; done
+	install -d $(DESTDIR)$(PREFIX)/share/doc/ipfscloud
+	install -m 644 README.md CHANGELOG.md packaging/OPERATOR.md packaging/egress/GUIDE.md contrib/tutorial/TUTORIAL.md \
+		fs/POSIX.md fs/crypt/THREATS.md packaging/config.toml $(DESTDIR)$(PREFIX)/share/doc/ipfscloud/
+	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/ipfscloud/copyright
+	install -d -m 700 $(DESTDIR)/etc/ipfscloud
+	[ -e $(DESTDIR)/etc/ipfscloud/config.toml ] || install -m 644 packaging/config.toml $(DESTDIR)/etc/ipfscloud/
+
+# RELEASE counts the packages of one version.
+deb:
+	rm -rf $(DEBROOT)
+	$(MAKE) --no-print-directory install DESTDIR=$(DEBROOT) PREFIX=/usr
+	install -d $(DIST)
+	packaging/deb/pack $(DEBROOT) $(DIST)
 
 clean:
 	rm -rf bin

@@ -56,6 +56,7 @@ func layers() map[string]layer {
 		"daemon/grafia":      {},
 		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
+		"packaging":          {},
 		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}
 }

@@ -69,7 +69,7 @@ func entries() []entry {
 		{"sync", "[PATH]", "wait until all changes are committed", "Returns when everything written before is as durable as asked for. PATH names the drive if it is given; all of the drive is synced.", false,
 			func() command { return &syncCommand{} }},
 		{"info", "PATH", "show what lies in IPFS for a path", "", false, func() command { return &infoCommand{} }},
-		{"id", "show | phrase | resolve DID | rotate | service add|remove URL | migrate | claim … | domain … | login [REQUEST]", "show and change the identity; resolve a DID",
+		{"id", "show | phrase | resolve DID | rotate | publish | service add|remove URL | migrate | claim self|issue|add|list|verify|remove … | domain link|verify ORIGIN | login [REQUEST]", "show and change the identity; resolve a DID",
 			"`id rotate` draws this device's update keys anew, so that an older copy of the keystore cannot change the DID document. `id service add URL --public` writes a service into the document, for everybody to see; `remove` takes it out of the newest version, and the log still has it. `id migrate` makes a did:webvh of a did:key, with the same phrase, device and vault: the new document names the did:key under alsoKnownAs, and the did:key, whose document cannot change, signs a statement. Each asks for the passphrase: the session has no key for it. `id claim self NAME=VALUE…` signs a verifiable credential by the identity about itself, and keeps it; `claim issue DID NAME=VALUE…` signs and prints one about somebody else; `claim add FILE` keeps one about this identity that somebody issued, if it verifies; `claim list`, `claim verify FILE` and `claim remove HANDLE` do what they say. A credential that has expired, that another key than one of its issuer's newest document signed, or that is about somebody else does not hold (6). Claims lie on this device, sealed. `id domain link ORIGIN` prints the file by which a web origin says that it belongs to the DID; `id domain verify ORIGIN` asks the origin and verifies it. `id login REQUEST` answers a site or a program that asks who you are: it shows who asks and for what, asks you, and signs. To a site it posts the answer and prints the link that finishes the login in your browser; else it prints the answer. Without REQUEST it answers the programs that wait at the control socket of the mounted drive. It wants a session (`ipfscloud login`).", false,
 			func() command { return &idCommand{} }},
 		{"keystore", "slot list | slot add | slot remove ID | passwd | check", "change what opens the keystore, or look for damage in it",
@@ -100,6 +100,9 @@ func entries() []entry {
 		{"debug", "cpu|heap|allocs|goroutine|mutex FILE", "write a profile of the daemon, for `go tool pprof`",
 			"Tells what the program spends its time and memory on, and nothing of what it does it with.", false,
 			func() command { return &debugCommand{} }},
+		{"completion", "bash|zsh|fish", "print what makes a shell complete command lines",
+			"Where packages put them, shells find them by themselves. Else: `source <(ipfscloud completion bash)` in ~/.bashrc, `ipfscloud completion zsh` into a file _ipfscloud in a directory of $fpath, `ipfscloud completion fish` into ~/.config/fish/completions/ipfscloud.fish.", false,
+			func() command { return &completionCommand{} }},
 		{"version", "", "print the version", "", false, func() command { return &versionCommand{} }},
 		{"agent", "", "hold a session (started by login)", "", true, func() command { return &agentCommand{} }},
 		{"man", "DIR", "write the manual pages", "", true, func() command { return &manCommand{} }},
@@ -231,12 +234,18 @@ func (c *entry) usage(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	for _, o := range options {
-		fmt.Fprintf(w, "  %-22s %s\n", o.name, o.text)
+		fmt.Fprintf(w, "  %-22s %s\n", o.name(), o.text)
 	}
 }
 
 // option is a flag as people see it.
-type option struct{ name, text string }
+type option struct {
+	dash  string // "--ipfs"
+	value string // what stands for its value, "URL"; "" of one without
+	text  string
+}
+
+func (o *option) name() string { return strings.TrimSpace(o.dash + " " + o.value) }
 
 // options are the flags of a command, without those that it uses among its own processes.
 func (c *entry) options() []option {
@@ -252,7 +261,7 @@ func (c *entry) options() []option {
 		if len(f.Name) == 1 {
 			dash = "-"
 		}
-		list = append(list, option{strings.TrimSpace(dash + f.Name + " " + value), text})
+		list = append(list, option{dash + f.Name, value, text})
 	})
 	return list
 }

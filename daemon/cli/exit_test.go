@@ -108,8 +108,8 @@ func TestEveryCommandIsDescribed(t *testing.T) {
 			t.Errorf("%s is not in the README", e.name)
 		}
 		for _, o := range e.options() {
-			if !strings.Contains(string(page), roff(o.name)) || strings.HasPrefix(o.text, "internal") {
-				t.Errorf("%s: option %s is not in its page", e.name, o.name)
+			if !strings.Contains(string(page), roff(o.name())) || strings.HasPrefix(o.text, "internal") {
+				t.Errorf("%s: option %s is not in its page", e.name, o.name())
 			}
 		}
 	}

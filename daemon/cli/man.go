@@ -105,7 +105,7 @@ func manPage(e *entry) []byte {
 	if options := e.options(); len(options) > 0 {
 		fmt.Fprint(&b, ".SH OPTIONS\n")
 		for _, o := range options {
-			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(o.name), roff(o.text))
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(o.name()), roff(o.text))
 		}
 	}
 	fmt.Fprint(&b, ".SH SEE ALSO\n.BR ipfscloud (1)\n")
