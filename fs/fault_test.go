@@ -33,8 +33,9 @@ func TestCommitFailuresLoseNothing(t *testing.T) {
 			m := newModel(t, 1, store)
 			for round := range 6 {
 				m.steps(40)
-				if op == fstest.OpPut {
-					store.Fail(op, fs.ErrUnavailable) // blobs that are sealed ahead fail too
+				if op == fstest.OpPut || op == fstest.OpLink {
+					// Blobs that are sealed ahead fail too, and commits whose time has come.
+					store.Fail(op, fs.ErrUnavailable)
 				} else {
 					store.FailTimes(op, 1+round%3, fs.ErrUnavailable)
 				}

@@ -89,9 +89,13 @@ func newDrive(t testing.TB, flags ...string) *drive {
 	return d
 }
 
+// lightKDF makes a login cheap: the least that is accepted. The default is for tests of
+// what a person does.
+var lightKDF = []string{"--kdf-passes", "1", "--kdf-memory", "64"}
+
 func (d *drive) init() {
 	d.t.Helper()
-	d.ok("init", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase"))
+	d.ok(append([]string{"init", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase")}, lightKDF...)...)
 }
 
 func (d *drive) login() {

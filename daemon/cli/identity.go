@@ -23,6 +23,7 @@ type initCommand struct {
 	domain    string
 	phraseOut string
 	phraseIn  string
+	kdf       kdfFlags
 }
 
 func (c *initCommand) flags(f *flag.FlagSet) {
@@ -32,6 +33,7 @@ func (c *initCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.domain, "domain", "", "make a did:webvh of a `DOMAIN` of your own, such as example.com or example.com:ada")
 	f.StringVar(&c.phraseOut, "phrase-out", "", "write the recovery phrase to `FILE`, which must not exist")
 	f.StringVar(&c.phraseIn, "phrase-in", "", "restore the identity of the recovery phrase in `FILE` (- asks for it)")
+	c.kdf.flags(f, "")
 }
 
 func (c *initCommand) parse(args []string) error {
@@ -45,6 +47,9 @@ func (c *initCommand) parse(args []string) error {
 	}
 	if c.domain != "" && (c.method == "key" || c.phraseIn != "") {
 		return fmt.Errorf("%w: --domain is for a new did:webvh", errUsage)
+	}
+	if err := c.kdf.check(); err != nil {
+		return err
 	}
 	return noArgs(args)
 }
@@ -110,7 +115,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 
 // make reads the phrase, if there is one, and the passphrase, and makes the identity.
 func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass []byte, err error) {
-	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method, Domain: c.domain}
+	cfg := auth.InitConfig{Dir: e.home.Keystore, Method: c.method, Domain: c.domain, KDF: c.kdf.kdf()}
 	cfg.DeviceName = deviceName()
 	if c.phraseIn != "" {
 		if cfg.Phrase, err = c.readPhrase(e); err != nil {

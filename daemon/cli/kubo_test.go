@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/cluster/fleet/fleettest"
 )
 
 // kubo is a node of the user's own: the real ipfs program in a process of its own.
@@ -24,24 +27,32 @@ type kubo struct {
 
 func newKubo(t *testing.T) *kubo {
 	t.Helper()
-	need(t, "go")
-	dir := t.TempDir()
-	k := &kubo{t: t, program: filepath.Join(dir, "ipfs"), repo: filepath.Join(dir, "repo")}
-	k.output("go", "build", "-o", k.program, "github.com/ipfs/kubo/cmd/ipfs")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	k := &kubo{t: t, program: fleettest.Binaries(t).IPFS, repo: filepath.Join(t.TempDir(), "repo"), port: freePort(t)}
 	k.output(k.program, "init", "--empty-repo", "--profile", "test")
 	k.output(k.program, "config", "Addresses.API", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", k.port))
 	k.output(k.program, "config", "Addresses.Gateway", "/ip4/127.0.0.1/tcp/0")
 	k.output(k.program, "config", "--json", "Addresses.Swarm", "[]")
 	t.Cleanup(k.kill)
 	return k
+}
+
+// freePort is one on which nobody listens, now and for a while: the kernel gives it to
+// nobody who asks for any, for it lies below the range that those are taken from.
+func freePort(t *testing.T) int {
+	t.Helper()
+	const first, last = 10000, 20000
+	for range 200 {
+		port := first + rand.IntN(last-first)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return port
+		}
+	}
+	t.Fatal("no port of loopback is free")
+	return 0
 }
 
 func (k *kubo) command(ctx context.Context, name string, args ...string) *exec.Cmd {
@@ -99,6 +110,7 @@ func (k *kubo) url() string { return fmt.Sprintf("http://127.0.0.1:%d", k.port) 
 // The user's own node is killed again and again while files are written: writing goes on,
 // status tells what waits and why, and when the node is back everything gets there.
 func TestExternalKuboKilled(t *testing.T) {
+	t.Parallel()
 	k := newKubo(t)
 	k.start()
 	d := newDrive(t, "--ipfs", k.url())

@@ -21,8 +21,7 @@ type keystoreCommand struct {
 	pass, next passSource
 	what, slot string
 	keyOut     string
-	passes     uint
-	memory     uint
+	kdf        kdfFlags
 	keysAlone  bool
 	json       bool
 }
@@ -32,8 +31,7 @@ func (c *keystoreCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.next.file, "new-passfile", "", "slot add, passwd: read the new passphrase from the first line of `FILE`")
 	f.IntVar(&c.next.fd, "new-passfd", -1, "slot add, passwd: read the new passphrase from descriptor `N`")
 	f.StringVar(&c.keyOut, "key-out", "", "slot add: make a key in place of a passphrase, and write it to `FILE`, which must not exist; - is standard output, for a pipe to systemd-creds")
-	f.UintVar(&c.passes, "kdf-passes", 0, "slot add, passwd: `N` passes of Argon2id, 1 to 16")
-	f.UintVar(&c.memory, "kdf-memory", 0, "slot add, passwd: Argon2id fills `MIB`, 64 to 1024")
+	c.kdf.flags(f, "slot add, passwd: ")
 	f.BoolVar(&c.keysAlone, "keys-alone", false, "slot remove: remove the last passphrase too, if keys remain")
 	f.BoolVar(&c.json, "json", false, "slot list, check: print JSON")
 }
@@ -49,13 +47,10 @@ func (c *keystoreCommand) parse(args []string) error {
 	default:
 		return fmt.Errorf("%w: want slot list, slot add, slot remove ID, passwd or check", errUsage)
 	}
-	if c.keyOut != "" && (c.what != "add" || c.next.given() || c.passes+c.memory > 0) {
+	if c.keyOut != "" && (c.what != "add" || c.next.given() || c.kdf.given()) {
 		return fmt.Errorf("%w: --key-out is for a new slot without a passphrase", errUsage)
 	}
-	if c.passes > 1<<16 || c.memory > 1<<16 {
-		return fmt.Errorf("%w: that is no work for Argon2id", errUsage)
-	}
-	return nil
+	return c.kdf.check()
 }
 
 func (c *keystoreCommand) run(ctx context.Context, e *env) error {
@@ -85,28 +80,13 @@ func (c *keystoreCommand) run(ctx context.Context, e *env) error {
 			return err
 		}
 		defer clear(next)
-		if err := auth.ChangePassphrase(ctx, e.home.Keystore, pass, next, c.kdf()); err != nil {
+		if err := auth.ChangePassphrase(ctx, e.home.Keystore, pass, next, c.kdf.kdf()); err != nil {
 			return err
 		}
 		fmt.Fprintln(e.out, "the passphrase is changed; copies of the old keystore still open with the old one")
 		return nil
 	}
 	return c.check(ctx, e, pass)
-}
-
-// kdf is the zero value, which stands for the defaults, unless a flag says otherwise.
-func (c *keystoreCommand) kdf() auth.KDF {
-	if c.passes == 0 && c.memory == 0 {
-		return auth.KDF{}
-	}
-	k := auth.KDF{Time: 3, Memory: 256 << 10, Threads: 4}
-	if c.passes > 0 {
-		k.Time = uint32(c.passes)
-	}
-	if c.memory > 0 {
-		k.Memory = uint32(c.memory) << 10
-	}
-	return k
 }
 
 func (c *keystoreCommand) list(e *env) error {
@@ -145,7 +125,7 @@ func (c *keystoreCommand) add(ctx context.Context, e *env, pass []byte) error {
 			return err
 		}
 		defer clear(next)
-		s, err = auth.AddPassphrase(ctx, e.home.Keystore, pass, next, c.kdf())
+		s, err = auth.AddPassphrase(ctx, e.home.Keystore, pass, next, c.kdf.kdf())
 	}
 	if err != nil {
 		return err

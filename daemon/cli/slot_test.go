@@ -28,6 +28,7 @@ func slotID(t *testing.T, out string) string {
 }
 
 func TestKeystoreSlots(t *testing.T) {
+	t.Parallel()
 	d := newIdentity(t)
 	pass := []string{"--passfile", d.path("pass")}
 	keystore := func(args ...string) []string { return append(append([]string{"keystore"}, args...), pass...) }
@@ -89,6 +90,7 @@ func TestKeystoreSlots(t *testing.T) {
 // A key in systemd's hands: made for a pipe, sealed by systemd-creds, and handed back in
 // the credentials directory.
 func TestKeystoreKeyAsCredential(t *testing.T) {
+	t.Parallel()
 	need(t, "systemd-creds")
 	d := newIdentity(t)
 	out, _, code := d.run("keystore", "slot", "add", "--key-out", "-", "--passfile", d.path("pass"))
@@ -125,6 +127,7 @@ func TestKeystoreKeyAsCredential(t *testing.T) {
 }
 
 func TestKeystoreCheck(t *testing.T) {
+	t.Parallel()
 	d := newIdentity(t)
 	check := []string{"keystore", "check", "--passfile", d.path("pass")}
 	if text := d.ok(check...); strings.Contains(text, "DAMAGED") {

@@ -36,8 +36,7 @@ func TestTutorial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapper := "#!/bin/sh\nexec env " + mainEnv + "=1 " + self + " \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(bin, "ipfscloud"), []byte(wrapper), 0o755); err != nil {
+	if err := os.Symlink(self, filepath.Join(bin, "ipfscloud")); err != nil {
 		t.Fatal(err)
 	}
 	nodes := filepath.Dir(fleettest.Binaries(t).IPFS)
@@ -46,7 +45,7 @@ func TestTutorial(t *testing.T) {
 	trace := "trap 'code=$?; if [ $code != 0 ]; then cd /; for h in \"$IPFSCLOUD_HOME\" \"${IPFSCLOUD_HOME%/second}\"; do export IPFSCLOUD_HOME=$h; " +
 		"tail -20 $h/state/daemon.log; ipfscloud umount; ipfscloud logout; ipfscloud egress down; done; umount -l ${IPFSCLOUD_HOME%/second}/drive; rm -rf \"${IPFSCLOUD_HOME%/second}\"; fi >&2' EXIT\n"
 	cmd := exec.CommandContext(ctx, "bash", "-euxo", "pipefail", "-c", trace+script.String())
-	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "PATH="+bin+":"+nodes+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), mainEnv+"=1", "HOME="+t.TempDir(), "PATH="+bin+":"+nodes+":"+os.Getenv("PATH"))
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
