@@ -35,7 +35,7 @@ test:
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
 	$(GO) test -race -short -timeout 10m ./fs
-	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./cluster/... ./daemon/... ./packaging
+	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./cluster/... ./daemon/... ./packaging/...
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.

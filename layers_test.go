@@ -57,6 +57,7 @@ func layers() map[string]layer {
 		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
 		"packaging":          {},
+		"packaging/systemd":  {},
 		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}
 }

@@ -61,6 +61,10 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		if pass != nil {
 			return pass, nil
 		}
+		// A service has no terminal; what it lacks is a session, and it says so.
+		if !c.init.pass.given() && !term.IsTerminal(int(e.in.Fd())) {
+			return nil, auth.ErrNoSession
+		}
 		return c.init.pass.get(e, "Passphrase", false)
 	})
 	clear(pass)
