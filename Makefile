@@ -71,6 +71,12 @@ soak:
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
 	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt
+	$(GO) test -run xxx -fuzz FuzzCanonical -fuzztime 2m ./auth/did/jcs
+	$(GO) test -run xxx -fuzz FuzzParseKeystore -fuzztime 2m ./auth
+	$(GO) test -run xxx -fuzz FuzzLog -fuzztime 3m ./auth/did/webvh
+	$(GO) test -run xxx -fuzz FuzzEntry -fuzztime 3m ./auth/did/webvh
+	$(GO) test -run xxx -fuzz FuzzWitness -fuzztime 2m ./auth/did/webvh
+	$(GO) test -run xxx -fuzz FuzzParseID -fuzztime 2m ./auth/did/webvh
 	$(GO) test -run xxx -fuzz FuzzRequest -fuzztime 2m ./auth/login
 	$(GO) test -run xxx -fuzz FuzzResponse -fuzztime 2m ./auth/login
 

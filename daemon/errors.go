@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/fuse"
@@ -19,6 +20,7 @@ var (
 	ErrNotSupported       = fs.ErrNotSupported
 	ErrNotRecipient       = crypt.ErrNotRecipient
 	ErrDID                = did.ErrInvalid
+	ErrDIDLog             = webvh.ErrLog // an ErrDID, but one that is no matter of its spelling
 	ErrDIDMethod          = did.ErrUnsupportedMethod
 	ErrDIDNotFound        = did.ErrNotFound
 	ErrDIDCannot          = did.ErrNotSupported

@@ -12,8 +12,8 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
-// A login waits so long for news of its DID, all in all, and of that so long for the places
-// where all can read it.
+// A login waits so long for news of its DID: from other devices' commits, and before that
+// from the places where all can read it.
 const (
 	refreshWait = 15 * time.Second
 	sourcesWait = 5 * time.Second
@@ -29,11 +29,20 @@ func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
 	if err != nil || sum.DID == auth.SelfCertifying(sum.DID) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, refreshWait)
-	defer cancel()
 	if published(h, sum.DID) {
 		askSources(ctx, h, c, sum.DID, log)
 	}
+	return refreshFromCommits(ctx, h, c, log)
+}
+
+// refreshFromCommits is RefreshLog without the places where all can read the log.
+func refreshFromCommits(ctx context.Context, h Home, c Config, log *slog.Logger) error {
+	sum, err := auth.Inspect(h.Keystore)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
 	used, err := c.egressInUse(h)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -24,8 +25,27 @@ type ResolveOptions struct {
 	VersionID, VersionTime, VersionNumber string
 }
 
-func (o *ResolveOptions) query() (webvh.Query, error) {
-	return webvh.ParseQuery(o.VersionID, o.VersionTime, o.VersionNumber)
+// query is the version that is asked for, and the DID without its query: that of a
+// did:webvh may choose the version, as in a DID URL.
+func (o *ResolveOptions) query(id string) (string, webvh.Query, error) {
+	q, err := webvh.ParseQuery(o.VersionID, o.VersionTime, o.VersionNumber)
+	if err != nil || !strings.HasPrefix(id, "did:webvh:") || !strings.Contains(id, "?") {
+		return id, q, err
+	}
+	u, err := webvh.ParseURL(id)
+	if err != nil {
+		return id, q, err
+	}
+	why := ""
+	switch {
+	case u.Path != "" || u.Fragment != "":
+		why = "it names a part of the DID or of its document; here a DID is resolved, with a query for a version at most"
+	case q != (webvh.Query{}):
+		why = "its query and the options both choose a version"
+	default:
+		return u.ID.String(), u.Query, nil
+	}
+	return id, q, &did.Error{Name: did.NameInvalidDIDURL, Reason: fmt.Sprintf("%.300q: %s", id, why), Err: did.ErrInvalid}
 }
 
 // resolver knows all methods.
@@ -48,10 +68,11 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 		err = fmt.Errorf("resolving %s: %w", id, err)
 		return webvh.Failed(err), err
 	}
-	q, err := o.query()
+	plain, q, err := o.query(id)
 	if err != nil {
 		return fail(err)
 	}
+	id = plain
 	if o.Log != nil {
 		r, err := webvh.ResolveLog(ctx, id, o.Log, o.Witness, q)
 		return named(id, r, err)
@@ -62,10 +83,15 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 		var m *webvh.Method
 		if auth.OwnLog(o.Home.Keystore, id) == nil {
 			m = webvh.New(webvh.Config{Store: remembered(o.Home), Sources: sources})
-		} else if published(o.Home, id) {
-			m = auth.LogMethod(o.Home.Keystore, sources...)
 		} else {
-			m = auth.LogMethod(o.Home.Keystore)
+			// Other devices may have changed the document, and committed since.
+			if err := refreshFromCommits(ctx, o.Home, o.Config, slog.New(slog.DiscardHandler)); err != nil {
+				return fail(err)
+			}
+			if !published(o.Home, id) {
+				sources = nil
+			}
+			m = auth.LogMethod(o.Home.Keystore, sources...)
 		}
 		r, err := m.ResolveVersion(ctx, id, q)
 		return named(id, r, err)

@@ -65,6 +65,7 @@ var exits = []struct {
 	{auth.ErrBusy, ExitBusy, ""},
 	{auth.ErrNoIdentity, ExitNotFound, "make one with `ipfscloud init`"},
 	{daemon.ErrNoNetwork, ExitUsage, "set public = true under [network] in the configuration, or use a node of your own: --ipfs URL"},
+	{daemon.ErrDIDLog, ExitIntegrity, ""},
 	{daemon.ErrDID, ExitUsage, ""},
 	{daemon.ErrDIDMethod, ExitUsage, "key, web, peer and webvh resolve"},
 	{daemon.ErrDIDNotFound, ExitNotFound, ""},

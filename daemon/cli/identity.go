@@ -253,6 +253,9 @@ func (c *idCommand) parse(args []string) error {
 		c.what = args[0]
 	case len(args) == 2 && args[0] == "resolve":
 		c.what, c.did = args[0], args[1]
+		if c.witness != "" && c.log == "" {
+			return fmt.Errorf("%w: --witness goes with --log; else both files are fetched", errUsage)
+		}
 	default:
 		return fmt.Errorf("%w: want show, phrase, resolve DID, publish, rotate, service add|remove URL, migrate, claim …, domain … or login [REQUEST]", errUsage)
 	}

@@ -101,7 +101,7 @@ func manPage(e *entry) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ".TH IPFSCLOUD-%s 1 \"\" \"ipfscloud %s\"\n.SH NAME\nipfscloud\\-%s \\- %s\n.SH SYNOPSIS\n.B ipfscloud %s\n%s\n",
 		strings.ToUpper(e.name), Version, e.name, roff(e.short), e.name, roff(e.args))
-	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n%s\n", roff(sentence(e.short)), roff(e.long))
+	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n%s\n", roff(sentence(e.short)), strings.ReplaceAll(roff(e.long), "\n\n", "\n.PP\n"))
 	if options := e.options(); len(options) > 0 {
 		fmt.Fprint(&b, ".SH OPTIONS\n")
 		for _, o := range options {

@@ -98,6 +98,8 @@ func vectorDID(t *testing.T, log string) string {
 
 func TestResolveRefusals(t *testing.T) {
 	d := newHome(t)
+	// A text that is no DID is a wrong command line; a log that does not hold is not.
+	bad := "../../auth/did/webvh/testdata/vectors/negative-wrong-cryptosuite/ts/did.jsonl"
 	for _, x := range []struct {
 		code int
 		says string
@@ -107,10 +109,63 @@ func TestResolveRefusals(t *testing.T) {
 		{ExitUsage, "invalidDid", []string{"did:webvh:QmfGEUAcMpzo25kF2Rhn8L5FAXysfGnkzjwdKoNPi615XQ:127.0.0.1"}},
 		{ExitUsage, "invalidDid", []string{"not a did"}},
 		{ExitUsage, "methodNotSupported", []string{"did:unheard:of"}},
+		{ExitIntegrity, "invalidDid (invalidProof)", []string{vectorDID(t, bad), "--log", bad}},
 		{ExitUsage, "no such file", []string{"did:webvh:x:example.com", "--log", d.path("none")}},
+		{ExitUsage, "--log", []string{"did:webvh:x:example.com", "--witness", d.path("none")}},
 	} {
 		if problem := d.fails(x.code, append([]string{"id", "resolve"}, x.args...)...); !strings.Contains(problem, x.says) {
 			t.Errorf("%v says %q, want %s", x.args, problem, x.says)
 		}
+	}
+}
+
+// The version may stand in the DID, as the public suite has it.
+func TestResolveURL(t *testing.T) {
+	d := newHome(t)
+	log := "../../auth/did/webvh/testdata/vectors/multi-update/ts/did.jsonl"
+	id := vectorDID(t, log)
+	lines := strings.Split(strings.TrimSpace(d.readFile(log)), "\n")
+	var version [3]string
+	for i := range version {
+		var e struct {
+			VersionID string `json:"versionId"`
+		}
+		if err := json.Unmarshal([]byte(lines[i]), &e); err != nil {
+			t.Fatal(err)
+		}
+		version[i] = e.VersionID
+	}
+	for _, x := range []struct {
+		query string
+		want  int // version, or
+		name  string
+		code  int
+	}{
+		{"?versionId=" + version[0], 1, "", ExitOK},
+		{"?versionNumber=2", 2, "", ExitOK},
+		{"?versionTime=2000-01-02T12:00:00Z", 2, "", ExitOK},
+		{"?versionTime=2000-01-03T00:00:00+00:00", 3, "", ExitOK},
+		{"?versionNumber=2&versionId=" + version[1], 2, "", ExitOK},
+		{"?versionNumber=1&versionId=" + version[1], 0, "notFound", ExitNotFound},
+		{"?versionNumber=0", 0, "notFound", ExitNotFound},
+		{"?versionNumber=4", 0, "notFound", ExitNotFound},
+		{"?versionId=1-invalid", 0, "notFound", ExitNotFound},
+		{"?versionTime=1999-12-31T23:59:59Z", 0, "notFound", ExitNotFound},
+		{"?versionTime=soon", 0, "invalidOptions", ExitUsage},
+		{"?hl=x", 0, "invalidDidUrl", ExitUsage},
+		{"?versionNumber=1#key", 0, "invalidDidUrl", ExitUsage},
+		{"/whois?versionNumber=1", 0, "invalidDidUrl", ExitUsage},
+		{"#key", 0, "invalidDid", ExitUsage},
+	} {
+		var got resolved
+		out, problem, code := d.run("id", "resolve", id+x.query, "--log", log, "--json")
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != x.code || got.Result.Error != x.name {
+			t.Errorf("%s: exit %d, %s%s", x.query, code, out, problem)
+		} else if x.want > 0 && got.Metadata.VersionID != version[x.want-1] {
+			t.Errorf("%s: version %s", x.query, got.Metadata.VersionID)
+		}
+	}
+	if problem := d.fails(ExitUsage, "id", "resolve", id+"?versionNumber=1", "--log", log, "--version-number", "2"); !strings.Contains(problem, "both") {
+		t.Error(problem)
 	}
 }

@@ -19,9 +19,13 @@ const (
 	KindRollback   = "rollback"
 )
 
+// ErrLog: a log, or the proofs of its witnesses, do not hold. It is a did.ErrInvalid too; a
+// text that is no DID is only that.
+var ErrLog = fmt.Errorf("the log of the DID does not hold: %w", did.ErrInvalid)
+
 // invalid is an error that makes a DID invalid.
 func invalid(kind, format string, args ...any) error {
-	return &did.Error{Name: did.NameInvalidDID, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: did.ErrInvalid}
+	return &did.Error{Name: did.NameInvalidDID, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: ErrLog}
 }
 
 // inEntry says which entry an error is about.

@@ -10,8 +10,8 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did"
 )
 
-// Query chooses a version: at most one of its members is set. The zero one chooses the
-// newest.
+// Query chooses a version: the one of which all that is set is true. The zero one chooses
+// the newest.
 type Query struct {
 	VersionID     string
 	VersionTime   time.Time
@@ -31,8 +31,11 @@ func ParseQuery(versionID, versionTime, versionNumber string) (Query, error) {
 	}
 	if versionNumber != "" {
 		n, err := strconv.Atoi(versionNumber)
-		if err != nil || n < 1 {
+		if err != nil || n < 0 {
 			return Query{}, badQuery("versionNumber %.80q is no number from 1", versionNumber)
+		}
+		if n == 0 { // well-formed, and the zero Query means something else
+			return Query{}, notFound("no version 0, the first is 1")
 		}
 		q.VersionNumber = n
 	}
@@ -40,14 +43,8 @@ func ParseQuery(versionID, versionTime, versionNumber string) (Query, error) {
 }
 
 func (q Query) check() error {
-	given := 0
-	for _, has := range []bool{q.VersionID != "", !q.VersionTime.IsZero(), q.VersionNumber != 0} {
-		if has {
-			given++
-		}
-	}
-	if given > 1 || q.VersionNumber < 0 {
-		return badQuery("one of versionId, versionTime and versionNumber can be asked for")
+	if q.VersionNumber < 0 {
+		return badQuery("versionNumber %d is no number from 1", q.VersionNumber)
 	}
 	return nil
 }
@@ -81,7 +78,8 @@ func ParseURL(text string) (URL, error) {
 	if u.Path, err = cleanPath(path); err != nil {
 		return URL{}, badURL(text, err.Error())
 	}
-	values, err := url.ParseQuery(query)
+	// A plus is a plus here, as in +00:00, and no space.
+	values, err := url.ParseQuery(strings.ReplaceAll(query, "+", "%2B"))
 	if err != nil {
 		return URL{}, badURL(text, "its query")
 	}

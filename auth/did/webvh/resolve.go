@@ -118,46 +118,73 @@ func (l *Log) Resolve(id ID, q Query) (*Resolution, error) {
 	return r, nil
 }
 
+// find returns the version of which all that a query asks is true.
 func (l *Log) find(q Query) (*verified, error) {
-	last := &l.entries[len(l.entries)-1]
-	switch {
-	case q.VersionID != "":
-		for i := range l.entries {
-			if l.entries[i].VersionID == q.VersionID {
-				return &l.entries[i], nil
-			}
+	var found *verified
+	for _, look := range []struct {
+		asked bool
+		by    func(Query) (*verified, error)
+	}{
+		{q.VersionID != "", l.byID}, {q.VersionNumber != 0, l.byNumber}, {!q.VersionTime.IsZero(), l.byTime},
+	} {
+		if !look.asked {
+			continue
 		}
-		if n, _, ok := splitVersion(q.VersionID); ok && l.failure != nil && n > len(l.entries) && n <= len(l.lines) {
-			return nil, l.failure
+		e, err := look.by(q)
+		if err != nil {
+			return nil, err
 		}
-		return nil, notFound("no version %.200q", q.VersionID)
-	case q.VersionNumber != 0:
-		if q.VersionNumber <= len(l.entries) {
-			return &l.entries[q.VersionNumber-1], nil
+		if found != nil && found != e {
+			return nil, notFound("versions %s and %s are asked for at once", found.VersionID, e.VersionID)
 		}
-		if l.failure != nil && q.VersionNumber <= len(l.lines) {
-			return nil, l.failure
-		}
-		return nil, notFound("no version %d, the newest is %d", q.VersionNumber, len(l.entries))
-	case !q.VersionTime.IsZero():
-		if q.VersionTime.Before(l.entries[0].Time) {
-			return nil, notFound("the DID was made at %s", l.entries[0].TimeText)
-		}
-		// When the first invalid entry begins, nobody knows what was true.
-		if l.failure != nil && (l.cut.IsZero() || !l.cut.After(last.Time) || !q.VersionTime.Before(l.cut)) &&
-			!q.VersionTime.Before(last.Time) {
-			return nil, l.failure
-		}
-		for i := len(l.entries) - 1; ; i-- {
-			if !q.VersionTime.Before(l.entries[i].Time) {
-				return &l.entries[i], nil
-			}
-		}
+		found = e
+	}
+	if found != nil {
+		return found, nil
 	}
 	if l.failure != nil {
 		return nil, l.failure
 	}
-	return last, nil
+	return &l.entries[len(l.entries)-1], nil
+}
+
+func (l *Log) byID(q Query) (*verified, error) {
+	for i := range l.entries {
+		if l.entries[i].VersionID == q.VersionID {
+			return &l.entries[i], nil
+		}
+	}
+	if n, _, ok := splitVersion(q.VersionID); ok && l.failure != nil && n > len(l.entries) && n <= len(l.lines) {
+		return nil, l.failure
+	}
+	return nil, notFound("no version %.200q", q.VersionID)
+}
+
+func (l *Log) byNumber(q Query) (*verified, error) {
+	if q.VersionNumber <= len(l.entries) {
+		return &l.entries[q.VersionNumber-1], nil
+	}
+	if l.failure != nil && q.VersionNumber <= len(l.lines) {
+		return nil, l.failure
+	}
+	return nil, notFound("no version %d, the newest is %d", q.VersionNumber, len(l.entries))
+}
+
+func (l *Log) byTime(q Query) (*verified, error) {
+	last := &l.entries[len(l.entries)-1]
+	if q.VersionTime.Before(l.entries[0].Time) {
+		return nil, notFound("the DID was made at %s", l.entries[0].TimeText)
+	}
+	// When the first invalid entry begins, nobody knows what was true.
+	if l.failure != nil && (l.cut.IsZero() || !l.cut.After(last.Time) || !q.VersionTime.Before(l.cut)) &&
+		!q.VersionTime.Before(last.Time) {
+		return nil, l.failure
+	}
+	for i := len(l.entries) - 1; ; i-- {
+		if !q.VersionTime.Before(l.entries[i].Time) {
+			return &l.entries[i], nil
+		}
+	}
 }
 
 func (l *Log) metadata(e *verified) *Metadata {

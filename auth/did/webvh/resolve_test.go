@@ -45,7 +45,10 @@ func TestQueries(t *testing.T) {
 		"no id":                    {good, Query{VersionID: "2"}, 0, did.NameNotFound},
 		"unknown number":           {good, Query{VersionNumber: 4}, 0, did.NameNotFound},
 		"negative number":          {good, Query{VersionNumber: -1}, 0, did.NameInvalidOptions},
-		"two of them":              {good, Query{VersionNumber: 1, VersionID: good.version(1)}, 0, did.NameInvalidOptions},
+		"two that agree":           {good, Query{VersionNumber: 1, VersionID: good.version(1)}, 1, ""},
+		"two that do not":          {good, Query{VersionNumber: 1, VersionID: good.version(2)}, 0, did.NameNotFound},
+		"all three":                {good, Query{VersionNumber: 2, VersionID: good.version(2), VersionTime: at(t, "2024-01-01T02:30:00Z")}, 2, ""},
+		"number, another time":     {good, Query{VersionNumber: 2, VersionTime: at(t, "2024-01-01T03:30:00Z")}, 0, did.NameNotFound},
 		"bad newest":               {bad, Query{}, 0, did.NameInvalidDID},
 		"bad, good id":             {bad, Query{VersionID: bad.version(2)}, 2, ""},
 		"bad, good number":         {bad, Query{VersionNumber: 2}, 2, ""},
@@ -152,16 +155,24 @@ func TestParseURL(t *testing.T) {
 	if err != nil || u.ID.String() != id || u.Path != "/a/b" || u.Query.VersionNumber != 3 || u.Fragment != "key-1" {
 		t.Errorf("%+v, %v", u, err)
 	}
-	if u, err = ParseURL(id + "?versionTime=2024-01-01T00:00:00Z"); err != nil || u.Query.VersionTime.Year() != 2024 {
+	for _, text := range []string{"2024-01-01T00:00:00Z", "2024-01-01T00:00:00+00:00", "2024-01-01T00%3A00%3A00%2B00%3A00"} {
+		if u, err = ParseURL(id + "?versionTime=" + text); err != nil || !u.Query.VersionTime.Equal(at(t, "2024-01-01T00:00:00Z")) {
+			t.Errorf("%s: %+v, %v", text, u, err)
+		}
+	}
+	if u, err = ParseURL(id + "?versionNumber=1&versionId=1-x"); err != nil || u.Query.VersionNumber != 1 || u.Query.VersionID != "1-x" {
 		t.Errorf("%+v, %v", u, err)
 	}
 	for text, name := range map[string]string{
 		prefix + anySCID + ":127.0.0.1?versionId=1-x": did.NameInvalidDID, id + "?x=1": did.NameInvalidDIDURL, id + "?versionId=": did.NameInvalidDIDURL,
-		id + "?versionNumber=1&versionNumber=2": did.NameInvalidDIDURL, id + "?versionNumber=0": did.NameInvalidOptions, id + "?versionTime=now": did.NameInvalidOptions,
-		id + "/..": did.NameInvalidDIDURL, id + "/%2e%2e/x": did.NameInvalidDIDURL, id + "?versionNumber=1&versionId=1-x": did.NameInvalidOptions,
+		id + "?versionNumber=1&versionNumber=2": did.NameInvalidDIDURL, id + "?versionNumber=-1": did.NameInvalidOptions, id + "?versionTime=now": did.NameInvalidOptions,
+		id + "/..": did.NameInvalidDIDURL, id + "/%2e%2e/x": did.NameInvalidDIDURL,
 	} {
 		if _, err := ParseURL(text); did.NameOf(err) != name || !errors.Is(err, did.ErrInvalid) {
 			t.Errorf("%s: got %v, want %s", text, err, name)
 		}
+	}
+	if _, err := ParseURL(id + "?versionNumber=0"); did.NameOf(err) != did.NameNotFound || !errors.Is(err, did.ErrNotFound) {
+		t.Errorf("version 0: %v", err)
 	}
 }
