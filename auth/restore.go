@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
@@ -217,12 +218,17 @@ func replaceDir(ctx context.Context, dir string, passphrase []byte) (func(), err
 	return release, nil
 }
 
-// CommitsTo tells whether a log commits to the recovery key of the phrase.
+// CommitsTo tells whether a log commits to the recovery key of the phrase, or ends with the
+// version by which that key has given the DID up.
 func (p *Phrase) CommitsTo(l *webvh.Log) bool {
 	s, err := p.derive(labelRecover)
 	if err != nil {
 		return false
 	}
 	defer s.wipe()
-	return commitsTo(l, s) == nil
+	if commitsTo(l, s) == nil {
+		return true
+	}
+	multi, err := did.Multikey(did.Ed25519, signingPublic(s))
+	return err == nil && l.Params().Deactivated && slices.Contains(l.Signers(l.Len()), multi)
 }

@@ -282,9 +282,13 @@ type candidate struct {
 }
 
 // better tells whether a log is to be preferred to another one of the same DID: the one
+// that goes on from the other, whatever the phrase thinks of it. Of two histories the one
 // that commits to the phrase; then the one that a recovery key has signed more often, which
 // a thief who holds a device cannot; and then the longer one.
 func better(a, b *webvh.Log, p *auth.Phrase) bool {
+	if on, back := a.Extends(b), b.Extends(a); on != back {
+		return on
+	}
 	if ca, cb := p.CommitsTo(a), p.CommitsTo(b); ca != cb {
 		return ca
 	}

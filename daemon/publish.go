@@ -156,6 +156,30 @@ func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Lo
 // PublishIdentity is for a drive that is not mounted: the user's own node keeps what is
 // published. The embedded one runs only while the drive is mounted: ErrNotRunning then.
 func PublishIdentity(ctx context.Context, h Home, c Config, id *auth.Session, log *slog.Logger) (*Publication, error) {
+	return publishOnce(ctx, h, c, id, log)
+}
+
+// lastWord is an identity that was given up, with the log that says so: its session, which
+// is from before, has nothing else to say.
+type lastWord struct {
+	*auth.Session
+	log     []byte
+	version string
+}
+
+// Log is that which says that the identity was given up.
+func (l lastWord) Log(context.Context) ([]byte, string, error) { return l.log, l.version, nil }
+
+// TakeLog takes nothing: nothing comes after the last word.
+func (lastWord) TakeLog(context.Context, []byte) error { return nil }
+
+// PublishLast publishes the log of an identity that was given up, through the user's own
+// node, with a session from before. ErrNotRunning without such a node.
+func PublishLast(ctx context.Context, h Home, c Config, id *auth.Session, last DIDDocument, log *slog.Logger) (*Publication, error) {
+	return publishOnce(ctx, h, c, lastWord{id, auth.OwnLog(h.Keystore, last.ID), last.Version.ID}, log)
+}
+
+func publishOnce(ctx context.Context, h Home, c Config, id publishing, log *slog.Logger) (*Publication, error) {
 	if c.IPFS == "" {
 		return nil, ErrNotRunning
 	}

@@ -34,7 +34,7 @@ func TestBadCommandLines(t *testing.T) {
 	d.says(ExitUsage, "mountpoint", "mount", "a", "b")
 	d.says(ExitUsage, "durability", "mount", "--durability", "eternal", d.mnt)
 	d.says(ExitUsage, "phrase", "init", "--phrase-in", "a", "--phrase-out", "b")
-	d.says(ExitUsage, "show, phrase", "id", "steal")
+	d.says(ExitUsage, "show | phrase", "id", "steal")
 	d.says(ExitUsage, "durability", "sync", "--durability", "eternal")
 	for _, c := range entries() {
 		if _, problem, code := d.run(c.name, "--no-such-flag"); code != ExitUsage || strings.Count(problem, "\n") != 1 {

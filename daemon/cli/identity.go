@@ -257,7 +257,7 @@ func (c *idCommand) parse(args []string) error {
 			return fmt.Errorf("%w: --witness goes with --log; else both files are fetched", errUsage)
 		}
 	default:
-		return fmt.Errorf("%w: want show, phrase, resolve DID, publish, rotate, service add|remove URL, migrate, claim …, domain … or login [REQUEST]", errUsage)
+		return fmt.Errorf("%w: want %s", errUsage, idWords)
 	}
 	return nil
 }

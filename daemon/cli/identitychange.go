@@ -20,17 +20,19 @@ type idChange struct {
 	kind            string
 	phraseIn        string
 	domain          string
+	yes             bool
 }
 
 func (c *idChange) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.public, "public", false, "service add: yes, everybody who sees the DID document may see the URL, for good")
 	f.StringVar(&c.kind, "type", "LinkedService", "service add: `TYPE` of the service")
-	f.StringVar(&c.phraseIn, "phrase-in", "", "migrate: read the recovery phrase from `FILE` (- asks for it)")
+	f.BoolVar(&c.yes, "yes", false, "deactivate: do not ask")
+	f.StringVar(&c.phraseIn, "phrase-in", "", "migrate, deactivate: read the recovery phrase from `FILE` (- asks for it)")
 	f.StringVar(&c.domain, "domain", "", "migrate, publish: a `DOMAIN` of your own for the did:webvh")
 }
 
 func (c *idChange) takes(word string) bool {
-	return slices.Contains([]string{"rotate", "service", "migrate"}, word)
+	return slices.Contains([]string{"rotate", "service", "migrate", "deactivate"}, word)
 }
 
 func (c *idChange) parse(args []string) error {
@@ -62,10 +64,15 @@ func (c *idChange) run(ctx context.Context, e *env, source *passSource, asJSON b
 		return c.migrate(ctx, e, sum, pass, asJSON)
 	}
 	// No version is written beside a newer one.
-	if cfg, err := e.config(); err != nil {
+	cfg, err := e.config()
+	if err != nil {
 		return err
-	} else if err := daemon.RefreshLog(ctx, e.home, cfg, e.quiet()); err != nil {
+	}
+	if err := daemon.RefreshLog(ctx, e.home, cfg, e.quiet()); err != nil {
 		return err
+	}
+	if c.what == "deactivate" {
+		return c.deactivate(ctx, e, cfg, pass, asJSON)
 	}
 	var changed daemon.DIDDocument
 	switch {
@@ -86,11 +93,21 @@ func (c *idChange) run(ctx context.Context, e *env, source *passSource, asJSON b
 	return nil
 }
 
+// noSession wants no session to be open: it would go on with the DID that it began with.
+func (e *env) noSession(ctx context.Context) error {
+	a, err := auth.Dial(ctx, e.home.AgentSocket())
+	switch {
+	case err == nil:
+		return fmt.Errorf("a session of %s is open; end it with `ipfscloud logout`: %w", a.DID(), auth.ErrBusy)
+	case !errors.Is(err, auth.ErrNoSession):
+		return err
+	}
+	return nil
+}
+
 // migrate makes a did:webvh of a did:key.
 func (c *idChange) migrate(ctx context.Context, e *env, sum auth.Summary, pass []byte, asJSON bool) error {
-	if a, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
-		return fmt.Errorf("a session of %s is open; end it with `ipfscloud logout`: %w", a.DID(), auth.ErrBusy)
-	} else if !errors.Is(err, auth.ErrNoSession) {
+	if err := e.noSession(ctx); err != nil {
 		return err
 	}
 	cfg, err := e.config()

@@ -110,3 +110,43 @@ func TestMigrate(t *testing.T) {
 	other.umount()
 	other.ok("logout")
 }
+
+// A DID is given up by its phrase, for good: nobody logs in with it, nor recovers it.
+func TestDeactivate(t *testing.T) {
+	d := newDrive(t)
+	d.sh("echo x > file")
+	did := d.status().DID
+	give := []string{"id", "deactivate", "--passfile", d.path("pass"), "--phrase-in", d.path("phrase")}
+	d.says(ExitBusy, "logout", append(give, "--yes")...)
+	d.umount()
+	d.ok("logout")
+	d.says(ExitUsage, "--yes", give...)
+	other := newHome(t)
+	other.init()
+	d.says(ExitUsage, "another phrase", "id", "deactivate", "--yes", "--passfile", d.path("pass"), "--phrase-in", other.path("phrase"))
+	d.says(ExitRefused, "passphrase", "id", "deactivate", "--yes", "--passfile", d.path("wrong"), "--phrase-in", d.path("phrase"))
+	if v := strings.TrimSpace(d.ok(append(give, "--yes")...)); !strings.HasPrefix(v, "2-Qm") {
+		t.Errorf("deactivate prints %q", v)
+	}
+	var got struct {
+		Document json.RawMessage            `json:"didDocument"`
+		Metadata struct{ Deactivated bool } `json:"didDocumentMetadata"`
+	}
+	if err := json.Unmarshal([]byte(d.ok("id", "resolve", did)), &got); err != nil || string(got.Document) != "null" || !got.Metadata.Deactivated {
+		t.Errorf("it resolves to %+v, %v", got, err)
+	}
+	for _, args := range [][]string{{"login"}, {"mount", d.mnt}, {"id", "rotate"}, {"id", "deactivate", "--yes", "--phrase-in", d.path("phrase")}} {
+		d.says(ExitRefused, "deactivated", append(args, d.passfile()...)...)
+	}
+	// With the log as a file, as the web server of a domain would have it.
+	d.ok("id", "publish", "--out", d.path("web"))
+	bare := newHome(t)
+	problem, code := bare.problem("recover", "--passfile", bare.path("pass"), "--phrase-out", bare.path("phrase"), "--phrase-in", d.path("phrase"),
+		"--log", filepath.Join(d.dir, "web", ".well-known", "did.jsonl"))
+	if code != ExitRefused || !strings.Contains(problem, "deactivated") {
+		t.Errorf("recover: exit %d, %s", code, problem)
+	}
+	if fileThere(bare.path("phrase")) {
+		t.Error("a recovery that was refused left a phrase behind")
+	}
+}

@@ -2,7 +2,7 @@ package cli
 
 // idWords are the words that `id` takes, and idHelp what they do.
 const (
-	idWords = "show | phrase | resolve DID | publish | rotate | service add|remove URL | migrate | claim self|issue|add|list|verify|remove … | domain link|verify ORIGIN | login [REQUEST]"
+	idWords = "show | phrase | resolve DID | publish | rotate | service add|remove URL | migrate | deactivate | claim self|issue|add|list|verify|remove … | domain link|verify ORIGIN | login [REQUEST]"
 
 	idHelp = "`id show` tells who you are here; `id phrase` shows the recovery phrase that was not confirmed yet." +
 		"\n\n" +
@@ -16,6 +16,9 @@ const (
 		"\n\n" +
 		"`id rotate` draws this device's update keys anew, so that an older copy of the keystore cannot change the DID document. `id service add URL --public` writes a service into the document, for everybody to see; `remove` takes it out of the newest version, and the log still has it. " +
 		"`id migrate` makes a did:webvh of a did:key, with the same phrase, device and vault: the new document names the did:key under alsoKnownAs, and the did:key, whose document cannot change, signs a statement. Each asks for the passphrase: the session has no key for it." +
+		"\n\n" +
+		"`id deactivate` gives the DID up for good: with the passphrase and the recovery phrase it writes the last version, which lists nothing. Nobody can log in with the DID or mount its drive any more: copy what you need before. " +
+		"Where the log was published through a node of your own, the last version goes there at once." +
 		"\n\n" +
 		"`id claim self NAME=VALUE…` signs a verifiable credential by the identity about itself, and keeps it; `claim issue DID NAME=VALUE…` signs and prints one about somebody else; `claim add FILE` keeps one about this identity that somebody issued, if it verifies; `claim list`, `claim verify FILE` and `claim remove HANDLE` do what they say. " +
 		"A credential that has expired, that another key than one of its issuer's newest document signed, or that is about somebody else does not hold (6). Claims lie on this device, sealed. " +

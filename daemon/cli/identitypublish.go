@@ -99,10 +99,7 @@ func (c *idPublish) files(ctx context.Context, e *env, source *passSource, asJSO
 	}
 	id := auth.PresentDID(ctx, e.home.Keystore, sum.DID)
 	if c.domain != "" && !auth.At(id, c.domain) {
-		// A session goes on with the DID that it began with.
-		if a, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
-			return fmt.Errorf("a session of %s is open; end it with `ipfscloud logout`: %w", a.DID(), auth.ErrBusy)
-		} else if !errors.Is(err, auth.ErrNoSession) {
+		if err := e.noSession(ctx); err != nil {
 			return err
 		}
 		pass, err := source.get(e, "Passphrase", false)
