@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cluster-labs/ipfscloud/daemon/horizon"
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -236,5 +237,18 @@ func TestRedact(t *testing.T) {
 		if got := redact(in); got != want {
 			t.Errorf("%s is shown as %s", in, got)
 		}
+	}
+}
+
+// Whatever the drive alarms about, the page says what to do.
+func TestEachAlertSaysWhatToDo(t *testing.T) {
+	for _, cause := range []error{nil, fs.ErrRollback, fs.ErrFork, fs.ErrIntegrity, fs.ErrOtherWriter, errors.New("else")} {
+		a := explain("text", cause)
+		if a.Text != "text" || a.Action == "" || (a.Severity == horizon.Critical) == errors.Is(cause, fs.ErrOtherWriter) {
+			t.Errorf("%v: %+v", cause, a)
+		}
+	}
+	if a := explain("x", fmt.Errorf("%w: %w", fs.ErrRollback, fs.ErrIntegrity)); !strings.Contains(a.Action, "rolled it back") {
+		t.Errorf("a rollback is called something else: %+v", a)
 	}
 }

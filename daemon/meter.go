@@ -37,6 +37,7 @@ type meter struct {
 	bounds               [14]time.Duration
 	ops                  [meterKinds]opMeter
 	bytesRead, bytesWrit atomic.Uint64
+	refused              atomic.Int64 // bytes of the write that was refused for want of space; 0: none
 }
 
 type opMeter struct {
@@ -83,6 +84,10 @@ func (m *meter) counters() horizon.Counters {
 	return c
 }
 
+// full tells whether a write was refused for want of space, and none as large got through
+// since.
+func (m *meter) full() bool { return m.refused.Load() > 0 }
+
 func (m *meter) Read(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int, error) {
 	begin := time.Now()
 	n, err := m.Tree.Read(ctx, ino, off, p)
@@ -94,6 +99,11 @@ func (m *meter) Read(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int
 func (m *meter) Write(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int, error) {
 	begin := time.Now()
 	n, err := m.Tree.Write(ctx, ino, off, p)
+	if errors.Is(err, fs.ErrNoSpace) {
+		m.refused.Store(int64(max(1, len(p))))
+	} else if least := m.refused.Load(); least > 0 && int64(n) >= least {
+		m.refused.CompareAndSwap(least, 0)
+	}
 	m.bytesWrit.Add(uint64(n))
 	m.count(meterWrite, begin, err)
 	return n, err

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -66,7 +68,7 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	out := horizon.State{
 		Version: p.s.p.Version,
 		Drive: horizon.Drive{DID: st.DID, Vault: st.Vault, Mountpoint: st.Mountpoint, State: st.State,
-			Durability: st.Durability, Since: p.s.since, Device: p.s.p.Identity.Device()},
+			Because: st.Because, Durability: st.Durability, Since: p.s.since, Device: p.s.p.Identity.Device()},
 		Pending:       horizon.Pending{Ops: st.Pending.Ops, Bytes: st.Pending.Bytes},
 		Commit:        horizon.Commit{Sequence: st.Commit.Sequence, CID: st.Commit.CID, Time: st.Commit.Time},
 		PhrasePending: st.PhrasePending,
@@ -77,9 +79,7 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	if st.Pending.Ops > 0 {
 		out.Pending.Oldest = time.Now().Add(-time.Duration(st.Pending.OldestS * float64(time.Second)))
 	}
-	for _, a := range st.Alerts {
-		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Critical, Text: a})
-	}
+	out.Alerts = p.alerts()
 	if st.LastError != "" {
 		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
 			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
@@ -98,7 +98,12 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 		}
 	}
 	shape := p.look(ctx)
-	out.Store = horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Used: shape.used, Free: shape.free}
+	out.Store = horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Used: shape.used, Free: shape.free, Full: p.s.meter.full() || p.s.tree.Full()}
+	if c, ok := p.s.store.(*ipfs.Cache); ok {
+		stats := c.Stats()
+		out.Counters.CacheHits, out.Counters.CacheMisses = stats.Hits, stats.Misses
+		out.Counters.CacheBytes, out.Counters.CacheLimit = int64(stats.Used), int64(stats.Limit)
+	}
 	out.Observer = shape.observer
 	p.mu.Lock()
 	p.turn(time.Now())
@@ -106,6 +111,9 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	out.Counters.Commits = p.total
 	out.Commits = append([]horizon.Commit(nil), p.commits...)
 	p.mu.Unlock()
+	if len(out.Commits) == 0 && out.Commit.Sequence > 0 { // made before this mount
+		out.Commits = append(out.Commits, out.Commit)
+	}
 	if p.s.egress != nil {
 		p.s.egress.describe(&out)
 	}
@@ -142,10 +150,51 @@ func (p *page) look(ctx context.Context) shape {
 	return now
 }
 
+// alerts are those of the drive, each with what to do.
+func (p *page) alerts() []horizon.Alert {
+	t := p.s.tree.Status()
+	var out []horizon.Alert
+	for i, text := range t.Alerts {
+		out = append(out, explain(text, t.Causes[i]))
+	}
+	if a := p.s.session.alert(); a != "" {
+		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: a, Action: "Log in again:", Command: "ipfscloud login"})
+	}
+	return out
+}
+
+// explain says what an alert of the drive asks of a person.
+func explain(text string, cause error) horizon.Alert {
+	a := horizon.Alert{Severity: horizon.Critical, Text: text}
+	switch {
+	case errors.Is(cause, fs.ErrOtherWriter):
+		a.Severity, a.Action, a.Command = horizon.Warning, "Write on the other machine, or make this one the writer:", "ipfscloud device take-over"
+	case errors.Is(cause, fs.ErrRollback):
+		a.Action = "An old backup of the store was restored, or somebody rolled it back. Nothing was overwritten. Find out who wrote to it; bring the newer store back, then mount again."
+	case errors.Is(cause, fs.ErrFork):
+		a.Action = "Two machines wrote the same commit, as after a copy of this machine's state was restored. Nothing was overwritten. Find out who wrote; then, to go on from the line that the store shows:"
+		a.Command = "ipfscloud device take-over"
+	case errors.Is(cause, fs.ErrIntegrity):
+		a.Action = "What does not verify is not served. Look at the disk, and who else writes to the store; what copies are left elsewhere:"
+		a.Command = "ipfscloud pins"
+	default:
+		a.Action, a.Command = "See what the daemon says:", "ipfscloud status"
+	}
+	return a
+}
+
 // Retry implements horizon.Source.
-func (p *page) Retry(ctx context.Context, cid string) error { return p.s.retryPin(cid) }
+func (p *page) Retry(ctx context.Context, cid string) error { return pinError(p.s.retryPin(cid)) }
 
 // Unpin implements horizon.Source.
-func (p *page) Unpin(ctx context.Context, cid string) error { return p.s.unpin(cid) }
+func (p *page) Unpin(ctx context.Context, cid string) error { return pinError(p.s.unpin(cid)) }
+
+// pinError gives an error the meaning that it has to the page.
+func pinError(err error) error {
+	if errors.Is(err, fs.ErrNotFound) {
+		return fmt.Errorf("%w: %w", horizon.ErrNoPin, err)
+	}
+	return err
+}
 
 var _ horizon.Source = (*page)(nil)

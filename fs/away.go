@@ -79,6 +79,9 @@ func (c *committer) confirm(ctx context.Context) error {
 	for _, a := range probe.alerts {
 		if !slices.Contains(t.alerts, a) && len(t.alerts) < maxAlerts {
 			t.alerts = append(t.alerts, a)
+			if cause := probe.causes[a]; cause != nil {
+				t.alarm(cause)
+			}
 		}
 	}
 	if t.journal == nil { // read-only, and stays what it is
@@ -88,7 +91,7 @@ func (c *committer) confirm(ctx context.Context) error {
 	if err != nil {
 		if t.readOnly == nil {
 			t.readOnly = err
-			t.alert(err.Error())
+			t.alarm(err)
 		}
 		return err
 	}

@@ -111,7 +111,7 @@ func TestStoreComesBackRolledBack(t *testing.T) {
 		t.Fatalf("a commit on top of what the store does not show: %v", err)
 	}
 	s := v.tree.Status()
-	if !s.ReadOnly || len(s.Alerts) == 0 || s.PendingOps == 0 {
+	if !s.ReadOnly || len(s.Alerts) == 0 || !errors.Is(s.Causes[0], fs.ErrRollback) || s.PendingOps == 0 {
 		t.Fatalf("%+v", s)
 	}
 	if _, err := v.tree.Mknod(ctx, fs.RootIno, "refused", fs.ModeRegular|0o600, 0, fs.Owner{}); !errors.Is(err, fs.ErrReadOnly) {

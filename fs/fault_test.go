@@ -138,7 +138,7 @@ func TestRollbackIsRefused(t *testing.T) {
 	store.Lose(newest) // else it is only the name that is gone, and is linked again
 	tree := m.v.open()
 	s := tree.Status()
-	if !s.ReadOnly || len(s.Alerts) == 0 || s.Commit.Sequence != accepted.Sequence {
+	if !s.ReadOnly || len(s.Alerts) == 0 || !errors.Is(s.Causes[0], fs.ErrRollback) || s.Commit.Sequence != accepted.Sequence {
 		t.Fatalf("a store that was rolled back is accepted: %+v", s)
 	}
 	if _, err := tree.Mkdir(ctx, fs.RootIno, "x", 0o700, fs.Owner{}); !errors.Is(err, fs.ErrReadOnly) || !errors.Is(err, fs.ErrRollback) {
@@ -205,7 +205,7 @@ func TestForkIsRefused(t *testing.T) {
 		t.Fatalf("the test wants one number twice, got %d and %d", mine.Sequence, theirs.Sequence)
 	}
 	s := v.open().Status()
-	if !s.ReadOnly || len(s.Alerts) == 0 {
+	if !s.ReadOnly || len(s.Alerts) == 0 || !errors.Is(s.Causes[0], fs.ErrFork) {
 		t.Fatalf("a fork is accepted: %+v", s)
 	}
 	if _, err := v.tree.Mkdir(ctx, fs.RootIno, "x", 0o700, fs.Owner{}); !errors.Is(err, fs.ErrFork) {

@@ -172,13 +172,13 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		}
 		// A device that was revoked goes on under the key of an older epoch, which is not
 		// wrapped for us, or signs what the newest document does not admit any more.
-		t.alert(err.Error())
+		t.alarm(err)
 		if firstErr == nil {
 			firstErr = err
 		}
 	}
 	if t.readOnly != nil {
-		t.alert(t.readOnly.Error())
+		t.alarm(t.readOnly)
 	}
 	if accepted.Sequence > 0 && (best == nil || best.head.Sequence < accepted.Sequence) {
 		if l := t.relink(ctx, accepted); l != nil {
@@ -195,11 +195,11 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	case best.head.Sequence < accepted.Sequence:
 		t.readOnly = fmt.Errorf("%w: the newest commit it shows is %d, this device has accepted %d",
 			ErrRollback, best.head.Sequence, accepted.Sequence)
-		t.alert(t.readOnly.Error())
+		t.alarm(t.readOnly)
 	case best.head.Sequence == accepted.Sequence && best.cid.String() != accepted.Head:
 		t.readOnly = fmt.Errorf("%w: commit %d is %s, this device has accepted %s",
 			ErrFork, best.head.Sequence, best.cid, accepted.Head)
-		t.alert(t.readOnly.Error())
+		t.alarm(t.readOnly)
 	}
 	return best, nil
 }

@@ -59,6 +59,16 @@ func (s *space) admit(n int64, kind opKind) error {
 	return nil
 }
 
+// full tells whether the next new data will be refused. It asks the disk.
+func (s *space) full() bool {
+	var st unix.Statfs_t
+	if unix.Statfs(s.dir, &st) != nil {
+		return false
+	}
+	reserve := min(reserveMax, int64(st.Blocks)*st.Bsize/8)
+	return int64(st.Bavail)*st.Bsize-s.owed.Load() < reserve
+}
+
 // forget makes the next admit ask the disk again.
 func (s *space) forget() {
 	s.mu.Lock()

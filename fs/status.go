@@ -21,6 +21,7 @@ type Status struct {
 	Because       string // why, if so
 	Durability    Durability
 	Alerts        []string // what the user must know
+	Causes        []error  // of each alert, nil where it is no error
 	LastError     string   // of the newest attempt to commit, empty if it succeeded
 	Store         StoreInfo
 }
@@ -35,6 +36,9 @@ func (t *Tree) Status() Status {
 		ReadOnly: t.readOnly != nil, Durability: t.cfg.Durability,
 		Alerts: slices.Clone(t.alerts), Store: t.cfg.Store.Info(),
 	}
+	for _, a := range s.Alerts {
+		s.Causes = append(s.Causes, t.causes[a])
+	}
 	if t.readOnly != nil {
 		s.Because = t.readOnly.Error()
 	}
@@ -46,6 +50,9 @@ func (t *Tree) Status() Status {
 	}
 	return s
 }
+
+// Full tells whether new data is refused, for want of space on the disk of the journal.
+func (t *Tree) Full() bool { return t.journal != nil && t.space.full() }
 
 func (c *committer) lastError() error {
 	c.mu.Lock()

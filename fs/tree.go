@@ -116,6 +116,7 @@ type Tree struct {
 	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
 	readOnly     error      // why, or nil
 	alerts       []string
+	causes       map[string]error // of alerts that come from an error
 	closed       bool
 }
 
@@ -300,10 +301,19 @@ func (t *Tree) noteError(err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.alert(err.Error())
+	t.alarm(err)
 }
 
 const maxAlerts = 32
+
+// alarm adds an error to the alerts, once.
+func (t *Tree) alarm(err error) {
+	t.alert(err.Error())
+	if t.causes == nil {
+		t.causes = map[string]error{}
+	}
+	t.causes[err.Error()] = err
+}
 
 // alert adds a line for status, once.
 func (t *Tree) alert(text string) {

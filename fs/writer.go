@@ -61,7 +61,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 		t.mu.Lock()
 		if t.readOnly == nil {
 			t.readOnly = err
-			t.alert(err.Error())
+			t.alarm(err)
 		}
 		t.mu.Unlock()
 		return err

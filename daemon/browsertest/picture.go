@@ -45,8 +45,9 @@ func (b *Tab) ShootTo(dir, name string, whole bool) {
 	}
 }
 
-// shrink writes a picture with its 256 most frequent colours: a page has few, and the file
-// is a third as long.
+// shrink writes a picture with 256 of its colours: a page has few, and the file is a third
+// as long. The most frequent go first, and those that are like none before: a small dot of
+// green counts as much as the shades between ink and paper.
 func shrink(shot []byte) ([]byte, error) {
 	full, err := png.Decode(bytes.NewReader(shot))
 	if err != nil {
@@ -65,8 +66,12 @@ func shrink(shot []byte) ([]byte, error) {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B))
 	})
 	var palette color.Palette
-	for _, c := range frequent[:min(256, len(frequent))] {
-		palette = append(palette, c)
+	for _, apart := range []int{40, 20, 8, 0} {
+		for _, c := range frequent {
+			if len(palette) < 256 && !slices.ContainsFunc(palette, func(p color.Color) bool { return near(p.(color.RGBA), c, apart) }) {
+				palette = append(palette, c)
+			}
+		}
 	}
 	nearest := map[color.RGBA]uint8{}
 	for c := range count {
@@ -82,4 +87,10 @@ func shrink(shot []byte) ([]byte, error) {
 	e := png.Encoder{CompressionLevel: png.BestCompression}
 	err = e.Encode(&b, out)
 	return b.Bytes(), err
+}
+
+// near: no channel differs by more.
+func near(a, b color.RGBA, most int) bool {
+	differ := func(x, y uint8) bool { return int(x)-int(y) > most || int(y)-int(x) > most }
+	return !differ(a.R, b.R) && !differ(a.G, b.G) && !differ(a.B, b.B)
 }

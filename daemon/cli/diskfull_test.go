@@ -71,6 +71,9 @@ func TestDiskFull(t *testing.T) {
 	if err := unix.Statfs(d.mnt, &st); err != nil || int64(st.Bavail)*st.Bsize > 96<<20 {
 		t.Errorf("statfs of a full drive: %+v, %v", st, err)
 	}
+	if n := d.metric("ipfscloud_store_full"); n != 1 {
+		t.Errorf("the metric of a full disk is %g", n)
+	}
 	d.ok("sync") // there is room for commits
 
 	if err := os.Rename(d.on("f0"), d.on("renamed")); err != nil {
@@ -94,6 +97,9 @@ func TestDiskFull(t *testing.T) {
 		}
 		return err == nil
 	})
+	if n := d.metric("ipfscloud_store_full"); n != 0 {
+		t.Errorf("the metric of a disk with room is %g", n)
+	}
 	d.umount()
 	d.mount()
 	whole("after a remount", written/2)

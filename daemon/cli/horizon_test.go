@@ -1,7 +1,13 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/cluster-labs/ipfscloud/cluster/fleet"
@@ -67,4 +73,57 @@ func TestHorizonShowsIdentity(t *testing.T) {
 	b.Says("#identity", d.whoami().DeviceName)
 	d.umount()
 	d.ok("logout")
+}
+
+// metric reads one metric from the control socket; -1 if there is none.
+func (d *drive) metric(name string) float64 {
+	d.t.Helper()
+	all := d.scrape()
+	if v, ok := all[name]; ok {
+		return v
+	}
+	return -1
+}
+
+// scrape reads all metrics that have no label, from the control socket.
+func (d *drive) scrape() map[string]float64 {
+	d.t.Helper()
+	c := http.Client{Timeout: longest, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", d.path("run/control.sock"))
+	}}}
+	resp, err := c.Get("http://control/metrics")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// The metrics of a real drive tell what happens on it.
+func TestMetricsOfADrive(t *testing.T) {
+	t.Parallel()
+	d := newDrive(t)
+	d.sh(`head -c 3000000 /dev/urandom > file; cat file > /dev/null`)
+	d.ok("sync")
+	all := d.scrape()
+	for name, least := range map[string]float64{"ipfscloud_up": 1, "ipfscloud_written_bytes_total": 3e6, "ipfscloud_commits_total": 1,
+		"ipfscloud_commit_sequence": 1, "ipfscloud_commit_timestamp_seconds": 1.7e9, "ipfscloud_store_used_bytes": 1, "ipfscloud_store_free_bytes": 1,
+		`ipfscloud_drive_state{state="mounted"}`: 1, `ipfscloud_operation_duration_seconds_count{kind="write"}`: 1} {
+		if all[name] < least {
+			t.Errorf("%s is %g", name, all[name])
+		}
+	}
+	for _, none := range []string{"ipfscloud_store_full", "ipfscloud_pending_bytes", `ipfscloud_alerts{severity="critical"}`, "ipfscloud_egress_configured"} {
+		if v, ok := all[none]; !ok || v != 0 {
+			t.Errorf("%s is %g", none, v)
+		}
+	}
+	d.umount()
 }

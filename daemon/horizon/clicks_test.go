@@ -142,8 +142,11 @@ func TestChromiumUnpin(t *testing.T) {
 	b := browse(t, 1200, 900)
 	b.enter(s)
 	link := func(n int) string { return fmt.Sprintf(`a[href="/unpin?cid=%s"]`, cidOf(n)) }
-	b.Follow(link(1042), "#unpin")
-	b.Says("main", "This is the newest commit.")
+	if js[bool](b, "!!document.querySelector('"+link(1042)+"')") {
+		t.Error("the copies of the newest commit can be given up")
+	}
+	b.Follow(link(1040), "#unpin")
+	b.Says("h1", "Give up the copies of “commit 1040”?")
 	b.fits()
 	b.readable()
 	b.Do("dark", dark())
@@ -153,10 +156,13 @@ func TestChromiumUnpin(t *testing.T) {
 	if _, unpinned := s.source.acts(); len(unpinned) > 0 {
 		t.Fatalf("unpinned without a word: %v", unpinned)
 	}
-	b.Follow(link(1040), "#unpin")
-	if strings.Contains(b.Text("main"), "newest") {
-		t.Error("an older commit is called the newest")
+	b.Goto(s.URL()+"unpin?cid="+cidOf(1042), "h1")
+	b.Says("main", "This is the newest commit: its copies are kept")
+	if js[bool](b, "!!document.querySelector('#unpin')") {
+		t.Error("the copies of the newest commit can be given up by its address")
 	}
+	b.Follow(".row a", "#sentence")
+	b.Follow(link(1040), "#unpin")
 	b.Follow("#unpin", ".said")
 	if _, unpinned := s.source.acts(); !slices.Equal(unpinned, []string{cidOf(1040)}) {
 		t.Errorf("unpinned: %v", unpinned)

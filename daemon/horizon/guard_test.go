@@ -67,7 +67,7 @@ func TestCrossSitePost(t *testing.T) {
 	s := serve(t)
 	cookie, csrf := s.login()
 	host := strings.TrimSuffix(strings.TrimPrefix(s.URL(), "http://"), "/")
-	form := func(token string) string { return url.Values{"csrf": {token}, "cid": {cidOf(1042)}}.Encode() }
+	form := func(token string) string { return url.Values{"csrf": {token}, "cid": {cidOf(1041)}}.Encode() }
 	for name, h := range map[string][]string{
 		"another site":      {"Origin", "http://evil.example"},
 		"a sandboxed frame": {"Origin", "null"},
@@ -95,7 +95,7 @@ func TestCrossSitePost(t *testing.T) {
 		}
 	}
 	// The token in the query is where others might have put it.
-	if resp, _ := s.ask("POST", "/unpin?csrf="+csrf, "cid="+cidOf(1042), "Cookie", cookie); resp.StatusCode != http.StatusForbidden {
+	if resp, _ := s.ask("POST", "/unpin?csrf="+csrf, "cid="+cidOf(1041), "Cookie", cookie); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("the token in the query: %s", resp.Status)
 	}
 	// Another browser's token.
@@ -112,12 +112,19 @@ func TestCrossSitePost(t *testing.T) {
 	if _, unpinned := s.source.acts(); len(unpinned) != 1 {
 		t.Error("the page's own form did nothing")
 	}
+	newest := url.Values{"csrf": {csrf}, "cid": {cidOf(1042)}}.Encode()
+	if resp, _ := s.ask("POST", "/unpin", newest, "Cookie", cookie); resp.StatusCode != http.StatusConflict {
+		t.Errorf("the newest commit: %s", resp.Status)
+	}
+	if _, unpinned := s.source.acts(); len(unpinned) != 1 {
+		t.Error("the copies of the newest commit were given up")
+	}
 }
 
 func TestNoSideEffectByGet(t *testing.T) {
 	s := serve(t)
 	cookie, csrf := s.login()
-	q := "?" + url.Values{"csrf": {csrf}, "cid": {cidOf(1042)}, "code": {s.Login().Code}}.Encode()
+	q := "?" + url.Values{"csrf": {csrf}, "cid": {cidOf(1041)}, "code": {s.Login().Code}}.Encode()
 	for _, path := range []string{"/unpin", "/retry", "/logout", "/login", "/"} {
 		for _, method := range []string{"GET", "HEAD"} {
 			s.ask(method, path+q, "", "Cookie", cookie)
@@ -140,7 +147,7 @@ func TestNoCookie(t *testing.T) {
 	s := serve(t)
 	cookie, csrf := s.login()
 	for name, c := range map[string]string{"none": "", "another": "horizon=AAAAAAAAAAAAAAAAAAAAAAAAAA", "empty": "horizon=", "its name": "h" + cookie} {
-		for _, path := range []string{"/events", "/unpin?cid=" + cidOf(1042)} {
+		for _, path := range []string{"/events", "/unpin?cid=" + cidOf(1041)} {
 			if resp, body := s.ask("GET", path, "", "Cookie", c); resp.StatusCode != http.StatusUnauthorized || strings.Contains(body, "did:") {
 				t.Errorf("%s: %s: %s", name, path, resp.Status)
 			}
@@ -148,7 +155,7 @@ func TestNoCookie(t *testing.T) {
 		if resp, body := s.ask("GET", "/", "", "Cookie", c); resp.StatusCode != http.StatusSeeOther || strings.Contains(body, "did:") {
 			t.Errorf("%s: /: %s", name, resp.Status)
 		}
-		if resp, _ := s.ask("POST", "/unpin", "csrf="+csrf+"&cid="+cidOf(1042), "Cookie", c); resp.StatusCode != http.StatusUnauthorized {
+		if resp, _ := s.ask("POST", "/unpin", "csrf="+csrf+"&cid="+cidOf(1041), "Cookie", c); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s: POST: %s", name, resp.Status)
 		}
 	}

@@ -209,10 +209,12 @@ func (e emitter) counters(c Counters) {
 	e.counter("read_bytes_total", float64(c.BytesRead))
 	e.counter("written_bytes_total", float64(c.BytesWritten))
 	e.counter("commits_total", float64(c.Commits))
-	e.counter("cache_hits_total", float64(c.CacheHits))
-	e.counter("cache_misses_total", float64(c.CacheMisses))
-	e.gauge("cache_bytes", float64(c.CacheBytes))
-	e.gauge("cache_limit_bytes", float64(c.CacheLimit))
+	if c.CacheLimit > 0 { // else there is none
+		e.counter("cache_hits_total", float64(c.CacheHits))
+		e.counter("cache_misses_total", float64(c.CacheMisses))
+		e.gauge("cache_bytes", float64(c.CacheBytes))
+		e.gauge("cache_limit_bytes", float64(c.CacheLimit))
+	}
 	seen := map[string]bool{}
 	for _, op := range c.Ops {
 		kind := valid([]string{op.Kind})[0]

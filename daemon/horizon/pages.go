@@ -172,7 +172,12 @@ func (s *Server) act(name string, do func(context.Context, string) error) func(h
 		cid := r.PostForm.Get("cid")
 		snap := s.watcher.fresh(r.Context())
 		err := ErrNoPin
-		if _, ok := findPin(snap.state, cid); ok {
+		pin, ok := findPin(snap.state, cid)
+		if ok && pin.Newest && name == "unpin" {
+			s.fail(w, http.StatusConflict, "The copies of the newest commit are kept.", "They can be given up when those of a newer commit are there.")
+			return
+		}
+		if ok {
 			ctx, cancel := context.WithTimeout(r.Context(), actionWait)
 			defer cancel()
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(actionWait + s.limits.write))

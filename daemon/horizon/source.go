@@ -52,6 +52,7 @@ type Drive struct {
 	Vault      string
 	Mountpoint string
 	State      string // Mounted, ReadOnly or Stopped
+	Because    string // why it is read-only
 	Durability string // what fsync waits for
 	Since      time.Time
 	Device     string // the name of this device

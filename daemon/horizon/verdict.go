@@ -136,7 +136,7 @@ func waitingVerdict(now time.Time, s State, f Flow) Verdict {
 			Detail: "It is kept in this computer's journal and store." + downPeers(s),
 			Do:     []Step{{"See why:", "ipfscloud status"}}}
 	}
-	return Verdict{Level: Busy, Sentence: what + left(f) + ".", Detail: "Keep this computer on until then."}
+	return Verdict{Level: Busy, Sentence: what + left(f) + ".", Detail: "Keep this computer on until it is copied."}
 }
 
 func stoppedVerdict(s State) Verdict {
@@ -158,7 +158,11 @@ func qualify(v Verdict, s State) Verdict {
 		v.Do = append(v.Do, step)
 	}
 	if s.Drive.State == ReadOnly {
-		worse("the drive is read-only", Step{"See why nothing can be written:", "ipfscloud status"})
+		why := Step{"See why nothing can be written:", "ipfscloud status"}
+		if s.Drive.Because != "" {
+			why = Step{"Nothing can be written: " + sentence(s.Drive.Because), ""}
+		}
+		worse("the drive is read-only", why)
 	}
 	if s.Egress.Here && v.Level == Safe {
 		worse("all of them are on this computer", Step{"Keep copies on other machines:", egressCommand})

@@ -264,7 +264,7 @@ func peerNote(p PinPeer) string {
 	}
 	note := name + ": " + clip(strings.ReplaceAll(p.Status, "_", " "), 40)
 	if p.Error != "" {
-		note += ", " + clip(p.Error, 100)
+		note += ", " + clip(p.Error, 80)
 	}
 	return note
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,8 @@ type Cache struct {
 	icfs.Store
 	conf CacheConfig
 	lock *os.File
+
+	hits, misses atomic.Uint64
 
 	mu     sync.Mutex
 	files  map[[32]byte]*list.Element // of *cached
@@ -143,6 +146,7 @@ func (c *Cache) Get(ctx context.Context, id icfs.CID) ([]byte, error) {
 			return nil, err
 		}
 		if data, ok := c.load(id); ok {
+			c.hits.Add(1)
 			return data, nil
 		}
 		c.mu.Lock()
@@ -153,6 +157,7 @@ func (c *Cache) Get(ctx context.Context, id icfs.CID) ([]byte, error) {
 		}
 		c.mu.Unlock()
 		if !waiting {
+			c.misses.Add(1)
 			return c.fetch(ctx, id, r)
 		}
 		select {
@@ -330,6 +335,18 @@ func (c *Cache) Used() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.used
+}
+
+// CacheStats are how often a block was in the cache or not, since it was opened, and the
+// bytes that it takes and may take.
+type CacheStats struct {
+	Hits, Misses uint64
+	Used, Limit  uint64
+}
+
+// Stats returns at once.
+func (c *Cache) Stats() CacheStats {
+	return CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Used: c.Used(), Limit: c.conf.Limit}
 }
 
 // Close implements fs.Store.

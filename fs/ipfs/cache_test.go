@@ -99,6 +99,9 @@ func TestCacheDamage(t *testing.T) {
 	if n := f.Calls(fstest.OpGet); n != 3 {
 		t.Fatalf("the store was asked %d times, want 3", n)
 	}
+	if s := c.Stats(); s.Hits != 1 || s.Misses != 3 || s.Used != 2*cachePage || s.Limit != 1<<20 {
+		t.Fatalf("stats: %+v", s)
+	}
 }
 
 // TestCacheReadsOnce lets many ask for a block that the store is slow to give; the first
