@@ -114,7 +114,8 @@ func (t *Tree) GetXattr(ctx context.Context, ino Ino, name string) (value []byte
 
 // orUnknown is the error for an attribute that is not there: there may be none of its kind.
 func orUnknown(name string) error {
-	if err := checkXattr(name); errors.Is(err, ErrNotSupported) && name != capability {
+	err := checkXattr(name)
+	if errors.Is(err, ErrInvalid) || errors.Is(err, ErrNotSupported) && name != capability {
 		return err
 	}
 	return ErrNoAttr
@@ -200,7 +201,7 @@ func (t *Tree) ListXattr(ctx context.Context, ino Ino) (names []string, err erro
 
 // RemoveXattr removes an extended attribute. Removing an ACL that is not there is no error.
 func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
-	if err := checkXattr(name); err != nil {
+	if err := checkXattr(name); err != nil && name != capability {
 		return err
 	}
 	o := &op{kind: opRemoveXattr, ino: ino, name: name}

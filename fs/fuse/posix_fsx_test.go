@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,15 +30,27 @@ type fsx struct {
 	want   []byte // what the file must hold; of stripes of others, nothing is known
 	r      *rand.Rand
 	fd     int
-	log    []string
+	log    []step
+	max    int64 // bytes in the file at most
 	stripe int64 // bytes in a stripe, 0 if the file is its own
 	first  int64 // its first stripe
 	step   int64 // stripes from one of its to the next
 }
 
-const fsxMax = 6 << 20 // bytes in a file
+// step is something that an exerciser did, to the bytes from off on.
+type step struct {
+	what   string
+	off, n int64
+}
 
-// runExerciser is the main function of an exerciser: "path seed steps stripe first step".
+// How large files get: the smaller one has all processes in the same few pages.
+const (
+	fsxMax   = 6 << 20
+	fsxSmall = 96 << 10
+)
+
+// runExerciser is the main function of an exerciser: "path seed steps max stripe
+// first step".
 // What the file must hold at the end it writes to standard output.
 func runExerciser(args string) error {
 	f := strings.Fields(args)
@@ -47,27 +61,67 @@ func runExerciser(args string) error {
 			return err
 		}
 	}
-	x := &fsx{path: f[0], r: rand.New(rand.NewPCG(uint64(n[1]), 9)), stripe: n[3], first: n[4], step: n[5]}
+	x := &fsx{path: f[0], r: rand.New(rand.NewPCG(uint64(n[1]), 9)), max: n[3], stripe: n[4], first: n[5], step: n[6]}
 	if x.stripe > 0 {
-		x.want = make([]byte, fsxMax)
+		x.want = make([]byte, x.max)
 	}
 	if err := x.open(unix.O_CREAT); err != nil {
 		return err
 	}
 	for i := range n[2] {
 		if err := x.once(); err != nil {
-			last := x.log[max(0, len(x.log)-25):]
-			return fmt.Errorf("step %d: %w\n%s", i, err, strings.Join(last, "\n"))
+			return fmt.Errorf("step %d: %w; before that: %v", i, err, x.log[max(0, len(x.log)-10):])
 		}
 	}
 	if err := errors.Join(x.check(0, int64(len(x.want))), unix.Fsync(x.fd), unix.Close(x.fd)); err != nil {
 		return err
 	}
+	for _, s := range x.log { // for historyOf
+		fmt.Fprintln(os.Stderr, s.off, s.n, s.what)
+	}
 	_, err := os.Stdout.Write(x.want)
 	return err
 }
 
-func (x *fsx) note(format string, args ...any) { x.log = append(x.log, fmt.Sprintf(format, args...)) }
+func (x *fsx) note(off, n int64, format string, args ...any) {
+	x.log = append(x.log, step{fmt.Sprintf(format, args...), off, n})
+}
+
+// historyOf are the steps of a log that touched the page of a byte; of a byte that was
+// copied there last, also where it came from.
+func historyOf(log []step, at int64) string {
+	var out strings.Builder
+	source := ""
+	for i, s := range log {
+		if s.off <= at|4095 && at&^4095 < s.off+s.n {
+			fmt.Fprintf(&out, "\n%d: %s: %d at %d, to %d", i, s.what, s.n, s.off, s.off+s.n)
+		}
+		if s.off > at || at >= s.off+s.n {
+			continue
+		}
+		var from int64
+		if n, _ := fmt.Sscanf(s.what, "copy from %d", &from); n == 1 {
+			source = "\nits source:" + historyOf(log[:i], from+at-s.off)
+		} else if !strings.Contains(s.what, "read") && s.what != "seek" && s.what != "msync" && s.what != "allocate" {
+			source = ""
+		}
+	}
+	return out.String() + source
+}
+
+// logOf reads the log that an exerciser wrote at its end.
+func logOf(b []byte) (log []step) {
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), " ", 3)
+		if len(f) < 3 {
+			continue
+		}
+		off, _ := strconv.ParseInt(f[0], 10, 64)
+		n, _ := strconv.ParseInt(f[1], 10, 64)
+		log = append(log, step{f[2], off, n})
+	}
+	return log
+}
 
 func (x *fsx) open(flags int) (err error) {
 	x.fd, err = unix.Open(x.path, unix.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
@@ -85,7 +139,7 @@ func (x *fsx) mine(limit int64) (off, n int64) {
 		}
 		return off, min(n, limit-off)
 	}
-	k := x.r.Int64N(fsxMax / x.stripe / x.step)
+	k := x.r.Int64N(x.max / x.stripe / x.step)
 	at := (k*x.step + x.first) * x.stripe
 	skip := x.r.Int64N(x.stripe)
 	return at + skip, min(n, x.stripe-skip)
@@ -135,8 +189,8 @@ func (x *fsx) once() error {
 		if !alone {
 			return nil
 		}
-		n := x.r.Int64N(fsxMax)
-		x.note("truncate %d to %d", x.size(), n)
+		n := x.r.Int64N(x.max)
+		x.note(min(n, x.size()), max(n, x.size())-min(n, x.size()), "truncate %d to %d", x.size(), n)
 		if err := unix.Ftruncate(x.fd, n); err != nil {
 			return err
 		}
@@ -148,17 +202,17 @@ func (x *fsx) once() error {
 		return x.checkSize()
 	case 10:
 		off, n := x.mine(x.size())
-		x.note("punch %d at %d", n, off)
+		x.note(off, n, "punch")
 		x.set(off, n, nil)
 		return unix.Fallocate(x.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	case 11:
-		off, n := x.mine(fsxMax)
-		x.note("zero %d at %d", n, off)
+		off, n := x.mine(x.max)
+		x.note(off, n, "zero")
 		x.set(off, n, nil)
 		return unix.Fallocate(x.fd, unix.FALLOC_FL_ZERO_RANGE, off, n)
 	case 12:
-		off, n := x.mine(fsxMax)
-		x.note("allocate %d at %d", n, off)
+		off, n := x.mine(x.max)
+		x.note(off, n, "allocate")
 		if off+n > x.size() {
 			x.set(x.size(), off+n-x.size(), nil)
 		}
@@ -166,13 +220,13 @@ func (x *fsx) once() error {
 	case 13:
 		return x.copy()
 	case 14:
-		x.note("reopen")
+		x.note(0, 0, "reopen")
 		if err := unix.Close(x.fd); err != nil {
 			return err
 		}
 		return x.open(0)
 	case 15:
-		x.note("fsync")
+		x.note(0, 0, "fsync")
 		return unix.Fsync(x.fd)
 	case 16:
 		return x.direct()
@@ -182,9 +236,9 @@ func (x *fsx) once() error {
 }
 
 func (x *fsx) write() error {
-	off, n := x.mine(fsxMax)
+	off, n := x.mine(x.max)
 	b := x.data(n)
-	x.note("write %d at %d", n, off)
+	x.note(off, n, "write")
 	if k, err := unix.Pwrite(x.fd, b, off); err != nil || k != len(b) {
 		return fmt.Errorf("wrote %d: %w", k, err)
 	}
@@ -225,14 +279,34 @@ func (x *fsx) compare(how string, off int64, b []byte) error {
 		if b[i] == x.want[at] || x.stripe > 0 && at/x.stripe%x.step != x.first {
 			continue
 		}
-		return fmt.Errorf("%s %d at %d: byte %d is %02x, want %02x", how, len(b), off, at, b[i], x.want[at])
+		return fmt.Errorf("%s %d at %d: byte %d is %02x, want %02x; what was done to its page:%s",
+			how, len(b), off, at, b[i], x.want[at], historyOf(x.log, at))
 	}
 	return x.checkSize()
 }
 
-// mapped reads or writes through a shared mapping.
+// mapped reads or writes through a shared mapping. While another process makes the file
+// longer, stat(2) may tell the new size a moment before a mapping reaches as far: that
+// fault may come, and must go.
 func (x *fsx) mapped(write bool) error {
 	off, n := x.mine(x.size())
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		err := x.tryMapped(write, off, n)
+		if x.stripe == 0 || !errors.Is(err, errFault) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
+var errFault = errors.New("a fault of a mapping")
+
+func (x *fsx) tryMapped(write bool, off, n int64) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%d at %d: %v: %w", n, off, v, errFault)
+		}
+	}()
 	var st unix.Stat_t
 	if err := unix.Fstat(x.fd, &st); err != nil || st.Size < off+n {
 		return err // nobody has written there: a mapping would fault
@@ -245,15 +319,15 @@ func (x *fsx) mapped(write bool) error {
 	defer func() { _ = unix.Munmap(m) }()
 	p := m[off-start:]
 	if !write {
-		x.note("mapread %d at %d", n, off)
+		x.note(off, n, "mapread")
 		return x.compare("mapread", off, p)
 	}
 	b := x.data(n)
-	x.note("mapwrite %d at %d", n, off)
+	x.note(off, n, "mapwrite")
 	copy(p, b)
 	x.set(off, n, b)
 	if x.r.IntN(3) == 0 {
-		x.note("msync")
+		x.note(start, off+n-start, "msync")
 		return unix.Msync(m, unix.MS_SYNC)
 	}
 	return nil
@@ -262,12 +336,12 @@ func (x *fsx) mapped(write bool) error {
 // copy copies within the file.
 func (x *fsx) copy() error {
 	from, n := x.mine(x.size())
-	to, m := x.mine(fsxMax)
+	to, m := x.mine(x.max)
 	n = min(n, m)
 	if from < to+n && to < from+n {
 		return nil
 	}
-	x.note("copy %d from %d to %d", n, from, to)
+	x.note(to, n, "copy from %d", from)
 	text, err := copyWhole(x.fd, from, x.fd, to, n)
 	if err != nil {
 		return err
@@ -298,7 +372,7 @@ func (x *fsx) direct() error {
 		return err
 	}
 	defer func() { _ = unix.Munmap(b) }()
-	x.note("direct read %d at %d", len(b), off)
+	x.note(off, int64(len(b)), "direct read")
 	k, err := unix.Pread(fd, b, off)
 	if err != nil {
 		return err
@@ -309,7 +383,7 @@ func (x *fsx) direct() error {
 // holes wants what SEEK_DATA and SEEK_HOLE call a hole to read as zeros.
 func (x *fsx) holes() error {
 	off, n := x.mine(x.size())
-	x.note("seek from %d", off)
+	x.note(off, n, "seek")
 	data, err := unix.Seek(x.fd, off, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		data, err = off+n, nil
@@ -327,10 +401,10 @@ func (x *fsx) holes() error {
 }
 
 // exercise starts an exerciser.
-func exercise(t *testing.T, path string, seed, steps, stripe, first, step int) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+func exercise(t *testing.T, path string, seed, steps, limit, stripe, first, step int) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), exerciserEnv+"="+fmt.Sprint(path, " ", seed, " ", steps, " ", stripe, " ", first, " ", step))
+	cmd.Env = append(os.Environ(), exerciserEnv+"="+fmt.Sprint(path, " ", seed, " ", steps, " ", limit, " ", stripe, " ", first, " ", step))
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	if err := cmd.Start(); err != nil {
@@ -346,8 +420,9 @@ func exercise(t *testing.T, path string, seed, steps, stripe, first, step int) (
 }
 
 // exercisers runs several of them at once: each with a file of its own, and some on
-// stripes of one file, whose pages they share. It returns what the files must hold.
-func exercisers(t *testing.T, dir string, seed, steps int) map[string][]byte {
+// stripes of one file, whose pages they share. It returns what the files must hold, and
+// what was done to each.
+func exercisers(t *testing.T, dir string, seed, steps int) (map[string][]byte, map[string][][]step) {
 	t.Helper()
 	type job struct {
 		cmd          *exec.Cmd
@@ -357,28 +432,33 @@ func exercisers(t *testing.T, dir string, seed, steps int) map[string][]byte {
 	}
 	const stripe, sharers = 3001, 3
 	var jobs []job
-	start := func(name string, seed, stripe, first, step int) {
-		cmd, out, problem := exercise(t, filepath.Join(dir, name), seed, steps, stripe, first, step)
+	limit := fsxMax
+	if seed%2 == 1 {
+		limit = fsxSmall
+	}
+	start := func(name string, seed, limit, stripe, first, step int) {
+		cmd, out, problem := exercise(t, filepath.Join(dir, name), seed, steps, limit, stripe, first, step)
 		jobs = append(jobs, job{cmd, out, problem, name, first})
 	}
 	for i := range 3 {
-		start(fmt.Sprint("own", i), seed*10+i, 0, 0, 1)
+		start(fmt.Sprint("own", i), seed*10+i, fsxMax, 0, 0, 1)
 	}
 	for i := range sharers {
-		start("shared", seed*10+5+i, stripe, i, sharers)
+		start("shared", seed*10+5+i, limit, stripe, i, sharers)
 	}
-	want := map[string][]byte{}
+	want, logs := map[string][]byte{}, map[string][][]step{}
 	for _, j := range jobs {
 		if err := j.cmd.Wait(); err != nil {
 			t.Fatalf("seed %d: %s: %v: %s", seed, j.name, err, j.problem)
 		}
+		logs[j.name] = append(logs[j.name], logOf(j.problem.Bytes()))
 		b := j.out.Bytes()
 		if j.name != "shared" {
 			want[j.name] = b
 			continue
 		}
 		if want["shared"] == nil {
-			want["shared"] = make([]byte, fsxMax)
+			want["shared"] = make([]byte, limit)
 		}
 		for at := range b {
 			if at/stripe%sharers == j.first {
@@ -386,10 +466,10 @@ func exercisers(t *testing.T, dir string, seed, steps int) map[string][]byte {
 			}
 		}
 	}
-	return want
+	return want, logs
 }
 
-func verifyFiles(t *testing.T, when, dir string, want map[string][]byte) {
+func verifyFiles(t *testing.T, when, dir string, want map[string][]byte, logs map[string][][]step) {
 	t.Helper()
 	for name, w := range want {
 		f, err := os.Open(filepath.Join(dir, name))
@@ -412,6 +492,9 @@ func verifyFiles(t *testing.T, when, dir string, want map[string][]byte) {
 			for at < min(len(got), len(w)) && got[at] == w[at] {
 				at++
 			}
+			for i, log := range logs[name] {
+				t.Logf("what process %d did to the page:%s", i, historyOf(log, int64(at)))
+			}
 			t.Fatalf("%s: %s has %d bytes, want %d, and differs at %d", when, name, len(got), len(w), at)
 		}
 	}
@@ -429,7 +512,8 @@ func TestExercisers(t *testing.T) {
 	}
 	t.Run("local", func(t *testing.T) {
 		dir := t.TempDir()
-		verifyFiles(t, "at the end", dir, exercisers(t, dir, 1, steps))
+		want, logs := exercisers(t, dir, 1, steps)
+		verifyFiles(t, "at the end", dir, want, logs)
 	})
 	t.Run("drive", func(t *testing.T) {
 		base := t.TempDir()
@@ -439,7 +523,7 @@ func TestExercisers(t *testing.T) {
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			want := exercisers(t, dir, seed, steps)
+			want, logs := exercisers(t, dir, seed, steps)
 			if seed%2 == 0 {
 				if err := m.cmd.Process.Signal(syscall.SIGHUP); err != nil { // it may be in the middle of it
 					t.Fatal(err)
@@ -447,10 +531,10 @@ func TestExercisers(t *testing.T) {
 			}
 			m.kill()
 			m = startKept(t, base, "")
-			verifyFiles(t, "after a kill", dir, want)
+			verifyFiles(t, "after a kill", dir, want, logs)
 			m.stop()
 			m = startKept(t, base, "")
-			verifyFiles(t, "after a commit and remount", dir, want)
+			verifyFiles(t, "after a commit and remount", dir, want, logs)
 		}
 		m.stop()
 	})

@@ -323,19 +323,6 @@ func (r *raw) Writev(c <-chan struct{}, in *gofuse.WriteIn, p [][]byte) (uint32,
 	return 0, gofuse.ENOSYS // go-fuse joins them and calls Write
 }
 
-func (r *raw) Fallocate(c <-chan struct{}, in *gofuse.FallocateIn) gofuse.Status {
-	return r.fail(r.tree.Fallocate(request{c}, fs.Ino(in.NodeId), in.Offset, in.Length, in.Mode))
-}
-
-func (r *raw) CopyFileRange(c <-chan struct{}, in *gofuse.CopyFileRangeIn) (uint32, gofuse.Status) {
-	if in.Flags != 0 {
-		return 0, gofuse.EINVAL
-	}
-	n, err := r.tree.CopyRange(request{c}, fs.Ino(in.NodeId), in.OffIn, fs.Ino(in.NodeIdOut), in.OffOut,
-		min(in.Len, 1<<30)) // the answer has 32 bits
-	return uint32(n), r.fail(err)
-}
-
 // Flush, at each close, waits only if the mount asks for it; else the kernel is told
 // once that there is nothing to do.
 func (r *raw) Flush(c <-chan struct{}, in *gofuse.FlushIn) gofuse.Status {

@@ -28,33 +28,59 @@ func (r *raw) killPriv(c <-chan struct{}, h *gofuse.InHeader) error {
 
 // mayKill completes a change of attributes that takes setuid and setgid away. A request
 // for nothing else is a change of data, which the kernel has allowed, or chown(-1, -1),
-// which it has not looked at: where nobody but the owner may write, it is the latter.
+// which it has not looked at: of what has no data, and of a file that its caller may not
+// write to, it is the latter.
 func (r *raw) mayKill(c <-chan struct{}, h *gofuse.InHeader, s *fs.SetAttr) error {
 	a, err := r.tree.GetAttr(request{c}, fs.Ino(h.NodeId))
 	if err != nil || a.Mode&setidBits == 0 || a.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return err
 	}
 	s.KillSetgid = losesSetgid(h, &a)
-	if s.Touch && h.Uid != 0 && h.Uid != a.UID && a.Mode&0o022 == 0 {
+	if !s.Touch || h.Uid == 0 || h.Uid == a.UID {
+		return nil
+	}
+	if a.Mode&unix.S_ISUID == 0 && a.Mode&unix.S_IXGRP == 0 && !s.KillSetgid { // nothing goes
+		return nil
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFREG || !mayWrite(h, &a, r.acl) {
 		return fs.ErrPermission
 	}
 	return nil
 }
 
-// losesSetgid tells whether a file loses setgid though its group may not execute it: who
-// changes it is not of the group. What /proc does not tell counts as not.
-func losesSetgid(h *gofuse.InHeader, a *fs.Attr) bool {
-	if a.Mode&(unix.S_ISGID|unix.S_IXGRP) != unix.S_ISGID || h.Uid == 0 || h.Gid == a.GID {
+// mayWrite tells whether a user who is not the owner may write. With ACLs the bits of the
+// group are the most that any of them gives.
+func mayWrite(h *gofuse.InHeader, a *fs.Attr, acl bool) bool {
+	switch {
+	case a.Mode&0o022 == 0:
 		return false
+	case acl:
+		return true
+	case inGroup(h, a.GID):
+		return a.Mode&0o020 != 0
+	}
+	return a.Mode&0o002 != 0
+}
+
+// losesSetgid tells whether a file loses setgid though its group may not execute it: who
+// changes it is not of the group.
+func losesSetgid(h *gofuse.InHeader, a *fs.Attr) bool {
+	return a.Mode&(unix.S_ISGID|unix.S_IXGRP) == unix.S_ISGID && h.Uid != 0 && !inGroup(h, a.GID)
+}
+
+// inGroup tells whether who asks is of a group. What /proc does not tell counts as not.
+func inGroup(h *gofuse.InHeader, gid uint32) bool {
+	if h.Gid == gid {
+		return true
 	}
 	b, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(h.Pid), 10) + "/status")
 	if err != nil {
-		return true
+		return false
 	}
 	for line := range strings.Lines(string(b)) {
 		if groups, ok := strings.CutPrefix(line, "Groups:"); ok {
-			return !slices.Contains(strings.Fields(groups), strconv.FormatUint(uint64(a.GID), 10))
+			return slices.Contains(strings.Fields(groups), strconv.FormatUint(uint64(gid), 10))
 		}
 	}
-	return true
+	return false
 }
