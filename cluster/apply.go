@@ -254,6 +254,10 @@ func (b *book) enterPings(all []wireMetric, now time.Time) (changed bool) {
 	if len(heard) == 0 {
 		return false // no cluster is without any
 	}
+	if !b.met {
+		b.met = true
+		b.forgetStrangers(heard)
+	}
 	for id := range heard {
 		if b.peers[id] == nil {
 			changed = true
@@ -275,6 +279,21 @@ func (b *book) enterPings(all []wireMetric, now time.Time) (changed bool) {
 		b.judgeAll(now)
 	}
 	return changed
+}
+
+// forgetStrangers forgets the members that were remembered if none of them is there: this
+// is another cluster than it was.
+func (b *book) forgetStrangers(heard map[string]bool) {
+	for id := range b.peers {
+		if heard[id] {
+			return
+		}
+	}
+	for id := range b.peers {
+		if !b.isAllocated(id) {
+			delete(b.peers, id)
+		}
+	}
 }
 
 // forgetAfter is how long a peer may be away before it was one.

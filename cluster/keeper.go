@@ -56,6 +56,19 @@ func (k *Keeper) Want(wants []Want) {
 	k.change(func(b *book, now time.Time) { b.want(wants, now) })
 }
 
+// SetPolicy changes how many copies there are to be of everything that is wanted.
+func (k *Keeper) SetPolicy(p Policy) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	k.change(func(b *book, now time.Time) {
+		b.policy = p
+		b.version++
+		b.judgeAll(now)
+	})
+	return nil
+}
+
 // change enters something and lets Run look what follows from it.
 func (k *Keeper) change(fn func(*book, time.Time)) {
 	k.mu.Lock()
@@ -96,10 +109,11 @@ func (k *Keeper) Changed() <-chan struct{} {
 // waits for it, it is pinned without a pause and asked for often. When ctx ends, the
 // error says what is short.
 func (k *Keeper) Wait(ctx context.Context, cid string, n int) error {
+	k.mu.Lock()
 	if most := k.book.policy.Max; most > 0 && n > most {
+		k.mu.Unlock()
 		return fmt.Errorf("%w: %d copies are waited for, and there will be %d", ErrConfig, n, most)
 	}
-	k.mu.Lock()
 	e := k.book.pins[cid]
 	if e == nil {
 		k.mu.Unlock()

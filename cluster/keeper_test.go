@@ -16,7 +16,7 @@ func startKeeper(t *testing.T, answer http.HandlerFunc, cfg KeeperConfig) *Keepe
 	s := httptest.NewServer(answer)
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
-	k, err := NewKeeper(newTestClient(t, Config{Endpoints: []string{s.URL}}), Policy{Min: 2, Max: 3}, cfg)
+	k, err := NewKeeper(newTestClient(t, Config{Endpoints: []string{s.URL}, CallTimeout: shortTimeout}), Policy{Min: 2, Max: 3}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ func keeperConfig(t testing.TB, log *actions) cluster.KeeperConfig {
 // TestFaults has a Keeper look after three real nodes while they are killed, emptied and
 // frozen.
 func TestFaults(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	begun := time.Now()
 	f := fleettest.Up(t, fleet.Config{Peers: 3, TLS: true})
 	t.Logf("three nodes made and up: after %.1f s", time.Since(begun).Seconds())

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -11,6 +13,7 @@ func TestTenThousandPins(t *testing.T) {
 	if underRace {
 		t.Skip("it measures a cost, which race detection multiplies")
 	}
+	t.Parallel()
 	const pins = 10_000
 	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{})
 	s.step = time.Second
@@ -58,7 +61,7 @@ func TestTenThousandPins(t *testing.T) {
 	s.up("peer2")
 	took = s.until("all are held again", 20*time.Minute, allHeld)
 	t.Logf("it comes back: all are held again after %v, %d calls", took, s.calls[laneSweep]+s.calls[laneWatch])
-	t.Logf("the book's work of two hours took %.1f s of processor time, with that of the simulation", time.Since(begun).Seconds())
+	t.Logf("two hours of it, with the simulation, took %.1f s", time.Since(begun).Seconds())
 }
 
 func TestRestart(t *testing.T) {
@@ -98,4 +101,82 @@ func TestRestart(t *testing.T) {
 	if len(s.did) > n+2 {
 		t.Error("more was done than to pin what was lost\n", s.dump())
 	}
+}
+
+// A peer that is away when a machine starts is one all the same; those of another cluster
+// are not.
+func TestPeersAreRemembered(t *testing.T) {
+	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{StateFile: t.TempDir() + "/pins.json"})
+	s.cfg.Now = func() time.Time { return s.now }
+	s.want(Want{CID: testCID(1), Newest: true})
+	s.until("held", time.Minute, s.is(testCID(1), StateHeld, 3))
+	again := func() *Keeper {
+		k := &Keeper{cfg: s.cfg, book: s.b, dirty: true, changed: make(chan struct{})}
+		if err := k.save(); err != nil {
+			t.Fatal(err)
+		}
+		s.restart()
+		k.book = s.b
+		if err := k.load(); err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	s.down("peer3")
+	k := again()
+	if all := k.Peers(); len(all) != 3 || all[2].Name != "node3" || all[2].Up || all[2].LastSeen.IsZero() || len(s.b.upPeers()) != 0 {
+		t.Errorf("nobody has told anything yet: %+v", all)
+	}
+	s.want(Want{CID: testCID(1), Newest: true})
+	s.until("two copies", time.Minute, s.is(testCID(1), StateHeld, 2))
+	if all := k.Peers(); len(all) != 3 || all[2].Up {
+		t.Errorf("%+v", all)
+	}
+	s.now = s.now.Add(forgetAfter + time.Minute)
+	if all := again().Peers(); len(all) != 0 {
+		t.Errorf("a day later: %+v", all)
+	}
+
+	s = newSim(t, 3, Policy{Min: 2, Max: 3}, s.cfg)
+	s.run(time.Minute)
+	k = again()
+	for id, p := range s.peers { // another cluster
+		p.id = "other-" + id
+		s.peers[p.id] = p
+		delete(s.peers, id)
+		break
+	}
+	for id := range s.peers {
+		if !strings.HasPrefix(id, "other-") {
+			delete(s.peers, id)
+		}
+	}
+	s.run(time.Minute)
+	if all := k.Peers(); len(all) != 1 || !all[0].Up {
+		t.Errorf("those of another cluster are still peers: %+v", all)
+	}
+}
+
+// How many copies there are to be can change at any time.
+func TestAnotherPolicy(t *testing.T) {
+	s := newSim(t, 3, Policy{Min: 1, Max: 1}, KeeperConfig{})
+	s.want(Want{CID: testCID(1), Newest: true})
+	s.until("held once", time.Minute, s.is(testCID(1), StateHeld, 1))
+	k := &Keeper{cfg: s.cfg, book: s.b, changed: make(chan struct{}), wake: make(chan struct{}, 1)}
+	if err := k.SetPolicy(Policy{Min: 3, Max: 2}); !errors.Is(err, ErrConfig) {
+		t.Error(err)
+	}
+	changed := k.Changed()
+	if err := k.SetPolicy(Policy{Min: 2, Max: 3}); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody is told")
+	}
+	if p := s.pin(testCID(1)); p.State == StateHeld || p.Target != 3 {
+		t.Errorf("%+v", p)
+	}
+	s.until("three copies", 5*time.Minute, s.is(testCID(1), StateHeld, 3))
 }

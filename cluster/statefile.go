@@ -28,6 +28,14 @@ type kept struct {
 	Version  int                `json:"version"`
 	Released []string           `json:"released,omitempty"`
 	Pins     map[string]keptPin `json:"pins,omitempty"`
+	// Peers were members within the last day, by ID: one that is away at the next start is
+	// still known.
+	Peers map[string]keptPeer `json:"peers,omitempty"`
+}
+
+type keptPeer struct {
+	Name string    `json:"name,omitempty"`
+	Seen time.Time `json:"seen"`
 }
 
 type keptPin struct {
@@ -65,6 +73,14 @@ func (k *Keeper) load() error {
 		k.book.released[cid] = true
 	}
 	k.book.before = s.Pins
+	now := k.cfg.Now()
+	for id, p := range s.Peers {
+		if id == "" || now.Sub(p.Seen) > forgetAfter {
+			continue
+		}
+		m := k.book.member(id, now)
+		m.name, m.seen = p.Name, p.Seen
+	}
 	return nil
 }
 
@@ -107,6 +123,14 @@ func (b *book) kept() kept {
 	}
 	if !b.given { // nothing was looked at yet
 		s.Pins = b.before
+	}
+	for id, m := range b.peers {
+		if s.Peers == nil {
+			s.Peers = make(map[string]keptPeer)
+		}
+		if !m.seen.IsZero() {
+			s.Peers[id] = keptPeer{Name: m.name, Seen: m.seen}
+		}
 	}
 	return s
 }

@@ -91,7 +91,7 @@ func (k *Keeper) Summary() Summary {
 	defer k.mu.Unlock()
 	b, now := k.book, k.cfg.Now()
 	s := Summary{Endpoint: k.client.Endpoint(), Peers: len(b.peers), PeersUp: len(b.upPeers()), Min: b.least(), Target: b.target()}
-	s.Reachable = len(b.peers) > 0 && b.away == ""
+	s.Reachable = b.met && b.away == ""
 	for _, l := range []lane{lanePings, laneAct, laneList, laneWatch, laneSweep, lanePeers, laneSpace, laneGraph} {
 		if f, ok := k.errors[l]; ok {
 			s.Error, s.ErrorSince = plain(f.err.Error()), f.since

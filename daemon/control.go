@@ -60,7 +60,11 @@ func (s *Service) control() (*control, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Status(), nil) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		st := s.Status()
+		st.Safe = s.judge(&st)
+		reply(w, st, nil)
+	})
 	mux.HandleFunc("POST /sync", func(w http.ResponseWriter, r *http.Request) {
 		d, err := fs.DurabilityIPFS, error(nil)
 		if v := r.FormValue("durability"); v != "" {

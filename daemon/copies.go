@@ -94,7 +94,7 @@ func (e *egress) describe(out *horizon.State) {
 		out.Egress.State = horizon.EgressUnreachable
 	}
 	if out.Egress.Target == 0 {
-		out.Egress.Target = e.policy.Max
+		out.Egress.Target = e.target()
 	}
 	for _, p := range e.keeper.Pins() {
 		pin := horizon.Pin{CID: p.CID, Name: p.Name, State: horizon.PinState(p.State), Since: p.Since,

@@ -39,7 +39,7 @@ const (
 type egress struct {
 	client *cluster.Client
 	keeper *cluster.Keeper
-	policy cluster.Policy
+	follow bool   // the policy is that of as many peers as there are
 	here   bool   // the peers run on this machine
 	node   peered // nil: the store finds its peers by itself
 	vault  string
@@ -51,6 +51,8 @@ type egress struct {
 
 	mu      sync.Mutex
 	commits []egressCommit // by sequence, the newest last
+	policy  cluster.Policy
+	counted int // peers that policy is for; 0 before any were counted
 }
 
 type egressCommit struct {
@@ -72,7 +74,7 @@ func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, dev
 	if used, err := c.egressInUse(h); err == nil {
 		e.here = used.Local
 	}
-	e.policy = e.choosePolicy(ctx, c)
+	e.policy, e.follow = choosePolicy(c)
 	k := cluster.KeeperConfig{Owner: ownerPrefix + vault + "/" + device, StateFile: h.pinsFile(), Log: log}
 	if e.node != nil {
 		k.Origins = e.node.Addresses
@@ -81,35 +83,65 @@ func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, dev
 		client.Close()
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, askPeers)
+	defer cancel()
+	peers, err := client.Peers(ctx)
+	if err != nil {
+		log.Warn("asking Egress for its peers", "error", err)
+	}
+	e.tell(peers)
+	// One that is away now, and was there yesterday, is a peer too.
+	e.count(max(len(peers), len(e.keeper.Peers())))
 	return e, nil
 }
 
-// choosePolicy is what the configuration says; else two copies that count and three that
-// are wanted, as far as there are so many peers now.
-func (e *egress) choosePolicy(ctx context.Context, c Config) cluster.Policy {
-	p := cluster.Policy{Min: c.Egress.ReplicasMin, Max: c.Egress.ReplicasMax, Peers: c.Egress.Peers}
-	automatic := p.Min == 0 && p.Max == 0
+// Copies without a word in the configuration: those that count, and those that are wanted,
+// as far as there are so many peers.
+const (
+	defaultLeast  = 2
+	defaultTarget = 3
+)
+
+// choosePolicy is what the configuration says of copies, and whether that is nothing: then
+// it follows the number of peers.
+func choosePolicy(c Config) (p cluster.Policy, follow bool) {
+	p = cluster.Policy{Min: c.Egress.ReplicasMin, Max: c.Egress.ReplicasMax, Peers: c.Egress.Peers}
 	switch {
-	case automatic:
-		p.Min, p.Max = 2, 3
+	case p.Min == 0 && p.Max == 0:
+		p.Min, p.Max, follow = defaultLeast, defaultTarget, true
 	case p.Max == 0:
-		p.Max = max(p.Min, 3)
+		p.Max = max(p.Min, defaultTarget)
 	case p.Min == 0:
-		p.Min = min(2, p.Max)
+		p.Min = min(defaultLeast, p.Max)
 	}
-	ctx, cancel := context.WithTimeout(ctx, askPeers)
-	defer cancel()
-	peers, err := e.client.Peers(ctx)
-	if err != nil {
-		e.log.Warn("asking Egress for its peers", "error", err)
-		return p
-	}
-	if n := len(peers); n > 0 && automatic {
-		p.Min, p.Max = min(p.Min, n), min(p.Max, n)
-	}
-	e.tell(peers)
-	return p
+	return p, follow
 }
+
+// count lets the policy follow the number of peers there are. It never wants fewer copies
+// than for as many as were counted before: a peer that is away is to come back, or to be
+// replaced.
+func (e *egress) count(peers int) {
+	e.mu.Lock()
+	p := e.policy
+	grown := e.follow && peers > e.counted
+	if grown {
+		e.counted = peers
+		p.Min, p.Max = min(defaultLeast, peers), min(defaultTarget, peers)
+	}
+	changed := p.Min != e.policy.Min || p.Max != e.policy.Max
+	e.policy = p
+	e.mu.Unlock()
+	if !changed {
+		return
+	}
+	if err := e.keeper.SetPolicy(p); err != nil {
+		e.log.Error("the number of copies", "error", err) // it is between 1 and 3
+	}
+}
+
+// least is how many copies make a commit held, and target how many there are to be.
+func (e *egress) least() int  { e.mu.Lock(); defer e.mu.Unlock(); return e.policy.Min }
+func (e *egress) target() int { e.mu.Lock(); defer e.mu.Unlock(); return e.policy.Max }
 
 // start begins to keep copies of what the tree commits. first is its newest commit, if its
 // copies are this device's. watch runs beside it.
@@ -164,8 +196,12 @@ func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 	defer tick.Stop()
 	for {
 		news := e.keeper.Changed()
+		peers := e.keeper.Peers()
+		if e.keeper.Summary().Reachable {
+			e.count(len(peers))
+		}
 		e.look()
-		e.tell(e.keeper.Peers())
+		e.tell(peers)
 		select {
 		case <-ctx.Done():
 			return
@@ -297,8 +333,8 @@ func (e *egress) newest() egressCommit {
 // Wait implements fs.Replicas. It asks for the newest commit, which has all that is in
 // the one that is waited for, and is content with any between them.
 func (e *egress) Wait(ctx context.Context, sequence uint64, n int) error {
-	if n > e.policy.Max && e.policy.Max > 0 {
-		return fmt.Errorf("%d copies are waited for, and there will be %d: %w", n, e.policy.Max, fs.ErrInvalid)
+	if most := e.target(); n > most && most > 0 {
+		return fmt.Errorf("%d copies are waited for, and there will be %d: %w", n, most, fs.ErrInvalid)
 	}
 	e.look() // the keeper may not know of the newest commit yet
 	for {

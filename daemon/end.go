@@ -124,8 +124,10 @@ func (s *Service) unmount(e *ending, r stopRequest) error {
 // flushed is what a flush waits for: the commit, and with an Egress as many copies as
 // make it held.
 func (s *Service) flushed() fs.Durability {
-	if s.egress != nil && s.egress.policy.Min > 0 {
-		return fs.DurabilityEgress(s.egress.policy.Min)
+	if s.egress != nil {
+		if n := s.egress.least(); n > 0 {
+			return fs.DurabilityEgress(n)
+		}
 	}
 	return fs.DurabilityIPFS
 }

@@ -65,25 +65,9 @@ func (p *page) turn(now time.Time) {
 // State implements horizon.Source.
 func (p *page) State(ctx context.Context) (horizon.State, error) {
 	st := p.s.Status()
-	out := horizon.State{
-		Version: p.s.p.Version,
-		Drive: horizon.Drive{DID: st.DID, Vault: st.Vault, Mountpoint: st.Mountpoint, State: st.State,
-			Because: st.Because, Durability: st.Durability, Since: p.s.since, Device: p.s.p.Identity.Device()},
-		Pending:       horizon.Pending{Ops: st.Pending.Ops, Bytes: st.Pending.Bytes},
-		Commit:        horizon.Commit{Sequence: st.Commit.Sequence, CID: st.Commit.CID, Time: st.Commit.Time},
-		PhrasePending: st.PhrasePending,
-		Errors:        p.s.failures.newest(),
-		Devices:       []horizon.Device{{Name: p.s.p.Identity.Device(), This: true, Write: st.State == horizon.Mounted}},
-		Counters:      p.s.meter.counters(),
-	}
-	if st.Pending.Ops > 0 {
-		out.Pending.Oldest = time.Now().Add(-time.Duration(st.Pending.OldestS * float64(time.Second)))
-	}
-	out.Alerts = p.alerts()
-	if st.LastError != "" {
-		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
-			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
-	}
+	out := p.s.place(&st)
+	out.Errors, out.Counters = p.s.failures.newest(), p.s.meter.counters()
+	out.Devices = []horizon.Device{{Name: p.s.p.Identity.Device(), This: true, Write: st.State == horizon.Mounted}}
 	for _, a := range p.s.logins.asked() {
 		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Notice,
 			Text: "A program on this machine asks who you are: " + a.Audience + ".", Action: "To see for what, and to answer:", Command: "ipfscloud id login", Since: a.Since})
@@ -98,7 +82,7 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 		}
 	}
 	shape := p.look(ctx)
-	out.Store = horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Used: shape.used, Free: shape.free, Full: p.s.meter.full() || p.s.tree.Full()}
+	out.Store.Used, out.Store.Free = shape.used, shape.free
 	if c, ok := p.s.store.(*ipfs.Cache); ok {
 		stats := c.Stats()
 		out.Counters.CacheHits, out.Counters.CacheMisses = stats.Hits, stats.Misses
@@ -118,6 +102,38 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 		p.s.egress.describe(&out)
 	}
 	return out, nil
+}
+
+// place is the part of the state that says where the data is, without that about Egress.
+func (s *Service) place(st *Status) horizon.State {
+	out := horizon.State{
+		Version: s.p.Version,
+		Drive: horizon.Drive{DID: st.DID, Vault: st.Vault, Mountpoint: st.Mountpoint, State: st.State,
+			Because: st.Because, Durability: st.Durability, Since: s.since, Device: s.p.Identity.Device()},
+		Pending:       horizon.Pending{Ops: st.Pending.Ops, Bytes: st.Pending.Bytes},
+		Commit:        horizon.Commit{Sequence: st.Commit.Sequence, CID: st.Commit.CID, Time: st.Commit.Time},
+		PhrasePending: st.PhrasePending,
+		Store:         horizon.Store{Kind: st.Store.Kind, Version: st.Store.Version, Full: s.meter.full() || s.tree.Full()},
+	}
+	if st.Pending.Ops > 0 {
+		out.Pending.Oldest = time.Now().Add(-time.Duration(st.Pending.OldestS * float64(time.Second)))
+	}
+	out.Alerts = s.page.alerts()
+	if st.LastError != "" {
+		out.Alerts = append(out.Alerts, horizon.Alert{Severity: horizon.Warning,
+			Text: "The newest attempt to commit failed: " + st.LastError, Action: "It is tried again by itself."})
+	}
+	return out
+}
+
+// judge says, as the page does, whether the data is safe.
+func (s *Service) judge(st *Status) *Safety {
+	state := s.place(st)
+	if s.egress != nil {
+		s.egress.describe(&state)
+	}
+	v := horizon.Glance(time.Now(), state)
+	return &Safety{Level: string(v.Level), Sentence: v.Sentence, Detail: v.Detail}
 }
 
 // look asks the store what it takes, not too often.

@@ -26,6 +26,16 @@ type Status struct {
 	LastError     string   `json:"last_error,omitempty"` // of the newest attempt to commit
 	// Egress keeps copies; nil if nothing does.
 	Egress *EgressStatus `json:"egress,omitempty"`
+	// Safe says where the data is, and whether this computer may be closed; nil without a
+	// daemon.
+	Safe *Safety `json:"safe,omitempty"`
+}
+
+// Safety is Horizon's verdict.
+type Safety struct {
+	Level    string `json:"level"` // "safe", "busy", "care" or "stop"
+	Sentence string `json:"sentence"`
+	Detail   string `json:"detail,omitempty"`
 }
 
 // Pending is what is not committed yet: it lies in the journal.

@@ -18,6 +18,7 @@ import (
 
 // TestFaults has three nodes keep a DAG while they are killed, emptied and taken away.
 func TestFaults(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	begun := time.Now()
 	timing := fleet.Local()
 	timing.Recover, timing.PinStall = 3*time.Second, 4*time.Second
@@ -163,6 +164,7 @@ func stopsClean(t *testing.T, f *fleet.Fleet) {
 
 // TestAgain starts a fleet that was stopped, with a port taken in between, and lets it grow.
 func TestAgain(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := fleettest.Up(t, fleet.Config{Dir: filepath.Join(t.TempDir(), "a space, ünd more"), Peers: 2})
 	before, a := f.Info(), newAPI(t, f.Info())
 	cid := add(t, f.Nodes()[0])
@@ -237,6 +239,7 @@ func private(t *testing.T, dir string) {
 // TestBroken starts a node whose cluster peer cannot start: that is said, soon, and
 // nothing is left.
 func TestBroken(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := fleettest.Up(t, fleet.Config{Peers: 1})
 	identity := filepath.Join(f.Nodes()[0].Dir(), "cluster", "identity.json")
 	must(t, f.Stop(t.Context()))

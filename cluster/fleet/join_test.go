@@ -18,6 +18,7 @@ import (
 // TestJoin has a node in a directory of its own join a fleet that speaks TLS, hold a copy,
 // and be trusted later.
 func TestJoin(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	f := fleettest.Up(t, fleet.Config{Peers: 2, TLS: true})
 	token, err := f.Token().Encode()
 	must(t, err)

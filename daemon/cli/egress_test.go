@@ -151,10 +151,11 @@ func TestEgressFaults(t *testing.T) {
 	nodes := f.Nodes()
 	d := newHome(t)
 	d.init()
-	d.use(f)
+	bad := newBadAPI(t, f.Endpoints())
+	d.use(f, bad.urls()...)
 	d.login()
 	d.mount()
-	const truth, target = 30 * time.Second, 2 * time.Minute
+	const truth, target = 30 * time.Second, 3 * time.Minute
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -169,6 +170,23 @@ func TestEgressFaults(t *testing.T) {
 	write("first")
 	d.await("three copies", target, full)
 	ctx := t.Context()
+	if s := d.status().Safe; s == nil || s.Level != "safe" || !strings.Contains(s.Sentence, "in 3 places") || !strings.Contains(s.Detail, "close this computer") {
+		t.Errorf("is it safe to close the computer? %+v", s)
+	}
+
+	for _, answer := range []apiFault{apiHangs, apiGarbage} {
+		bad.set(answer)
+		t.Logf("%s: told after %v", answer, d.await("an API that is of no use", truth, func(s *daemon.EgressStatus) bool { return s.Error != "" }))
+		if s := d.status().Safe; s.Level == "safe" || strings.Contains(s.Detail, "close this computer at any time") {
+			t.Errorf("%s, and status says %+v", answer, s)
+		}
+		write(string(answer)) // the drive goes on
+		if got := d.sh(`getfattr --only-values -n user.ipfscloud.state "$1"`, string(answer)); strings.HasPrefix(got, "held") {
+			t.Errorf("%s, and a new file is %q", answer, got)
+		}
+		bad.set(apiWell)
+		t.Logf("%s no more: all copies after %v", answer, d.await("copies after a bad API", target, full))
+	}
 
 	must(nodes[2].Kill(ctx)) // and its supervisor starts it again
 	write("after-kill")

@@ -55,6 +55,9 @@ func (c *statusCommand) stopped(e *env, notRunning error) error {
 
 func printStatus(e *env, s *daemon.Status) {
 	fmt.Fprintf(e.out, "%-11s %s\n", "drive", s.Mountpoint+" ("+s.State+", pid "+fmt.Sprint(s.PID)+")")
+	if s.Safe != nil {
+		fmt.Fprintf(e.out, "%-11s %s\n", "safe?", strings.TrimSpace(s.Safe.Sentence+" "+s.Safe.Detail))
+	}
 	if s.Because != "" {
 		fmt.Fprintf(e.out, "%-11s %s\n", "because", s.Because)
 	}

@@ -62,6 +62,14 @@ func Judge(now, seen time.Time, s State, f Flow) Verdict {
 	return qualify(v, s)
 }
 
+// Glance is Judge without what went before: it tells of no rate, and of nothing that stands
+// still.
+func Glance(now time.Time, s State) Verdict {
+	var h history
+	h.add(now, s)
+	return Judge(now, now, s, h.flow())
+}
+
 // placeVerdict says where the data is.
 func placeVerdict(now time.Time, s State, f Flow) Verdict {
 	switch {
