@@ -39,12 +39,14 @@ test:
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.
-.PHONY: egress
+.PHONY: egress egress-ctl
 egress:
 	$(GO) build -o bin/ipfs github.com/ipfs/kubo/cmd/ipfs
-	cd packaging/egress && $(GO) build -o ../../bin/ \
-		github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-service \
-		github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-ctl
+	cd packaging/egress && $(GO) build -o ../../bin/ github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-service
+
+# IPFS Cluster's own control program, for people: nothing here needs it.
+egress-ctl:
+	cd packaging/egress && $(GO) build -o ../../bin/ github.com/ipfs-cluster/ipfs-cluster/cmd/ipfs-cluster-ctl
 
 lint:
 	contrib/install-needs lint
@@ -63,10 +65,12 @@ bench: build
 bench-scale: build
 	contrib/bench/scale --results contrib/bench/SCALE.md
 
-# Longer than a test should take: kill loops, power cuts, fuzzing.
+# Longer than a test should take: kill loops, power cuts, peers that hang or die for good,
+# fuzzing.
 soak:
 	contrib/install-needs test
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
+	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move' -v ./cluster
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run Model ./fs
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs

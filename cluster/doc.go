@@ -40,7 +40,7 @@
 // a peer that died, a repo that was emptied, or a pin that somebody else removed is told
 // of after at most WatchEvery (10 s); a peer or an IPFS node that hangs after 10 s and the
 // 15 s that the cluster gives a peer to answer; an endpoint that hangs after PeersEvery
-// (10 s) and 5 s. Another pin whose copy is lost while its peer stays up is found when its
+// (10 s) and 5 s, and all of them, however many there are, after PeersEvery and 12 s. Another pin whose copy is lost while its peer stays up is found when its
 // turn comes. Until then Pin.AsOf says how old the answer is.
 //
 // The package imports nothing of this project and no IPFS library beyond IPFS Cluster's

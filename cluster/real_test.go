@@ -179,6 +179,20 @@ func testWaysIn(t *testing.T, f *fleet.Fleet) {
 	if err := ask(c); err != nil {
 		t.Error("with a token: ", err)
 	}
+	// The same over a unix socket, which knows no TLS: something in front of the API speaks it.
+	overSocket := c
+	path := filepath.Join(t.TempDir(), "api.sock")
+	forward(t, path, strings.TrimPrefix(i.Endpoints[0].URL, "https://"), i.CAFile)
+	overSocket.Endpoints, overSocket.CAFile = []string{"unix://" + path}, ""
+	if err := ask(overSocket); err != nil {
+		t.Error("over a unix socket: ", err)
+	}
+	// The first of several endpoints that works is used.
+	several := basic
+	several.Endpoints = append([]string{"https://127.0.0.1:1", "unix:///nowhere"}, f.Endpoints()[1:]...)
+	if err := ask(several); err != nil {
+		t.Error("with two endpoints that are not there: ", err)
+	}
 	c.Token += "x"
 	if err := ask(c); !errors.Is(err, cluster.ErrRefused) {
 		t.Error("with a wrong token: ", err)
@@ -204,7 +218,7 @@ func TestMove(t *testing.T) {
 	f := fleettest.Up(t, fleet.Config{Peers: 4})
 	nodes, i, log := f.Nodes(), f.Info(), newLog(t)
 	path := filepath.Join(t.TempDir(), "api.sock")
-	forward(t, path, strings.TrimPrefix(i.Endpoints[0].URL, "http://"))
+	forward(t, path, strings.TrimPrefix(i.Endpoints[0].URL, "http://"), "")
 	client, err := cluster.NewClient(cluster.Config{Endpoints: []string{"unix://" + path}, User: i.Username, Password: i.Password})
 	must(t, err)
 	defer client.Close()

@@ -205,9 +205,20 @@ func token(t testing.TB, i *fleet.Info) string {
 	return made.Token
 }
 
-// forward lets a unix socket lead to a TCP port.
-func forward(t testing.TB, path, to string) {
+// forward lets a unix socket lead to a TCP port, through TLS if there is an authority to
+// trust.
+func forward(t testing.TB, path, to, caFile string) {
 	t.Helper()
+	dial := func() (net.Conn, error) { return net.Dial("tcp", to) }
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		must(t, err)
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(pem)
+		dial = func() (net.Conn, error) {
+			return tls.Dial("tcp", to, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
+		}
+	}
 	l, err := net.Listen("unix", path)
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -217,7 +228,7 @@ func forward(t testing.TB, path, to string) {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := dial()
 			if err != nil {
 				_ = in.Close()
 				continue

@@ -39,7 +39,12 @@ type runner struct {
 	busy    map[lane]bool
 	lists   int // lists that failed, one after the other
 	rotated time.Time
+	pinged  time.Time // when the pings were asked for that are under way
 }
+
+// silentTime is how long all endpoints together may take to say who is alive before the
+// cluster is called away. It is more than the time of two that hang before one that works.
+const silentTime = 12 * time.Second
 
 // start begins what is due, and returns when to look again.
 func (r *runner) start() time.Duration {
@@ -63,6 +68,7 @@ func (r *runner) start() time.Duration {
 			l.run()
 		}
 	}
+	r.listen(now)
 	r.startAsking(now)
 	if !r.busy[laneAct] {
 		if a := k.book.plan(now); a != nil {
@@ -77,6 +83,20 @@ func (r *runner) start() time.Duration {
 		}
 	}
 	return tick
+}
+
+// listen says that the cluster is away when it has been asked and is silent, however many
+// endpoints there are left to try. It is called with the Keeper's mutex held.
+func (r *runner) listen(now time.Time) {
+	k := r.k
+	if _, told := k.errors[lanePings]; told || !r.busy[lanePings] || now.Sub(r.pinged) < silentTime {
+		return
+	}
+	err := fmt.Errorf("%w: %w, which is %v", ErrUnavailable, errTime, silentTime)
+	k.errors[lanePings] = failure{err, now}
+	k.cfg.Log.Warn("egress", "call", string(lanePings), "err", err)
+	k.reached(err, now)
+	k.show()
 }
 
 func (r *runner) startAsking(now time.Time) {
@@ -171,6 +191,7 @@ func (r *runner) wait() {
 }
 
 func (r *runner) pings() {
+	r.pinged = r.k.cfg.Now()
 	r.begin(lanePings, func(ctx context.Context) (func(*book, time.Time), error) {
 		all, err := r.k.client.metrics(ctx, "ping")
 		if err != nil {

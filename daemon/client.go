@@ -117,6 +117,23 @@ func (c *Client) Pins(ctx context.Context) (p []Pin, err error) {
 	return p, err
 }
 
+// MakeSnapshot retains the drive as it is now; an empty name is the time.
+func (c *Client) MakeSnapshot(ctx context.Context, name string) (x Snapshot, err error) {
+	err = c.call(ctx, "POST", "/snapshots?name="+url.QueryEscape(name), &x)
+	return x, err
+}
+
+// Snapshots lists what is retained.
+func (c *Client) Snapshots(ctx context.Context) (all []Snapshot, err error) {
+	err = c.call(ctx, "GET", "/snapshots", &all)
+	return all, err
+}
+
+// RemoveSnapshot retains a snapshot no longer.
+func (c *Client) RemoveSnapshot(ctx context.Context, name string) error {
+	return c.call(ctx, "DELETE", "/snapshots?name="+url.QueryEscape(name), &struct{}{})
+}
+
 // RetryPin tries at once what failed.
 func (c *Client) RetryPin(ctx context.Context, cid string) error {
 	return c.call(ctx, "POST", "/pins/retry?cid="+url.QueryEscape(cid), &struct{}{})

@@ -83,6 +83,14 @@ func (s *Service) control() (*control, error) {
 		p, err := s.listPins()
 		reply(w, p, err)
 	})
+	mux.HandleFunc("GET /snapshots", func(w http.ResponseWriter, r *http.Request) { reply(w, s.listSnapshots(), nil) })
+	mux.HandleFunc("POST /snapshots", func(w http.ResponseWriter, r *http.Request) {
+		x, err := s.makeSnapshot(r.Context(), r.FormValue("name"))
+		reply(w, x, err)
+	})
+	mux.HandleFunc("DELETE /snapshots", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.removeSnapshot(r.FormValue("name")))
+	})
 	mux.HandleFunc("POST /pins/retry", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.retryPin(r.FormValue("cid")))
 	})

@@ -64,6 +64,7 @@ type EgressPeer struct {
 }
 
 func (e *egress) status() *EgressStatus {
+	e.look() // so that it is about the newest commit, which the keeper may not know of yet
 	s := e.keeper.Summary()
 	return &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
 		Since: s.Since, Reason: s.Reason, Error: s.Error, Here: e.here}
@@ -84,6 +85,7 @@ func (e *egress) pins() []Pin {
 
 // describe fills in what Horizon shows of the copies.
 func (e *egress) describe(out *horizon.State) {
+	e.look()
 	s := e.keeper.Summary()
 	out.Egress = horizon.Egress{Configured: true, URL: s.Endpoint, Target: s.Target, Copies: s.Copies,
 		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere()}

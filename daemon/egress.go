@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ type peered interface {
 	SetPeers(addrs []string) error
 	Addresses() []string
 	Connected() int
+	Redial()
 }
 
 const (
@@ -26,24 +28,27 @@ const (
 	vaultKey    = "vault"
 	deviceKey   = "device"
 	sequenceKey = "sequence"
+	snapshotKey = "snapshot" // names, a line each
 
 	keepCommits = 64               // that are remembered, at most
 	askPeers    = 5 * time.Second  // for how many there are, at the start
-	awayLong    = 30 * time.Second // that Egress does not answer, until nobody waits for it any more
 	lookAtLeast = 10 * time.Second // what the keeper knows is looked at so often, whatever it says
+	redialEvery = 5 * time.Second  // while a peer is up that the node has no connection to
 )
 
 // egress keeps the copies of one drive: it tells the keeper which commits are wanted, and
 // the node which peers there are. It is the tree's fs.Replicas. One goroutine, run, owns
 // all but what mu guards.
 type egress struct {
-	client *cluster.Client
-	keeper *cluster.Keeper
-	follow bool   // the policy is that of as many peers as there are
-	here   bool   // the peers run on this machine
-	node   peered // nil: the store finds its peers by itself
-	vault  string
-	log    *slog.Logger
+	client   *cluster.Client
+	keeper   *cluster.Keeper
+	follow   bool              // the policy is that of as many peers as there are
+	retained func() []Snapshot // whose copies stay
+	here     bool              // the peers run on this machine
+	node     peered            // nil: the store finds its peers by itself
+	vault    string
+	away     time.Duration // that Egress does not answer, until nobody waits for it any more
+	log      *slog.Logger
 
 	changed chan struct{} // capacity 1: there is a new commit
 	cancel  context.CancelFunc
@@ -64,12 +69,12 @@ type egressCommit struct {
 }
 
 // newEgress prepares to keep copies; nil if there is no Egress.
-func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, device string, log *slog.Logger) (*egress, error) {
+func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, device string, retained func() []Snapshot, log *slog.Logger) (*egress, error) {
 	client, err := egressClient(h, c, log)
 	if client == nil || err != nil {
 		return nil, err
 	}
-	e := &egress{client: client, vault: vault, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
+	e := &egress{client: client, vault: vault, away: c.Deadline.Duration, retained: retained, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
 	e.node, _ = store.(peered)
 	if used, err := c.egressInUse(h); err == nil {
 		e.here = used.Local
@@ -194,6 +199,7 @@ func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 	})
 	tick := time.NewTicker(lookAtLeast)
 	defer tick.Stop()
+	var dialed time.Time
 	for {
 		news := e.keeper.Changed()
 		peers := e.keeper.Peers()
@@ -202,6 +208,10 @@ func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 		}
 		e.look()
 		e.tell(peers)
+		if e.node != nil && e.node.Connected() < reachable(peers) && time.Since(dialed) > redialEvery {
+			dialed = time.Now()
+			e.node.Redial()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -212,8 +222,20 @@ func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 	}
 }
 
+// retain is told that other commits are retained.
+func (e *egress) retain() {
+	if e == nil {
+		return
+	}
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
 // look takes over what the keeper has learnt, and tells it what is wanted: the newest
-// commit, and those whose copies are being made, so that one of them is whole at last.
+// commit, those whose copies are being made, so that one of them is whole at last, and
+// those that are retained.
 func (e *egress) look() {
 	copies := map[string]int{}
 	for _, p := range e.keeper.Pins() {
@@ -238,7 +260,7 @@ func (e *egress) look() {
 			wants = append(wants, e.want(i, i == newest))
 		}
 	}
-	e.keeper.Want(wants)
+	e.keeper.Want(e.wantRetained(wants))
 	// What is older than a held commit matters no more, unless it is on its way.
 	first := max(0, held)
 	for i := range e.commits[:first] {
@@ -250,15 +272,34 @@ func (e *egress) look() {
 	e.commits = slices.Delete(e.commits, 0, first)
 }
 
+// wantRetained adds the snapshots to what is wanted.
+func (e *egress) wantRetained(wants []cluster.Want) []cluster.Want {
+	for _, x := range e.retained() {
+		i := slices.IndexFunc(wants, func(w cluster.Want) bool { return w.CID == x.CID })
+		if i < 0 {
+			i = len(wants)
+			wants = append(wants, e.wantCommit(x.CID, x.Device, x.Sequence))
+		}
+		m := wants[i].Metadata
+		m[snapshotKey] = strings.TrimPrefix(m[snapshotKey]+"\n"+x.Name, "\n")
+	}
+	return wants
+}
+
+func (e *egress) wantCommit(cid, device string, sequence uint64) cluster.Want {
+	name := fs.CommitName{Vault: e.vault, Device: device, Sequence: sequence}
+	return cluster.Want{CID: cid, Name: name.Path()[1:], Metadata: map[string]string{
+		vaultKey: e.vault, deviceKey: device, sequenceKey: fmt.Sprintf("%016x", sequence)}}
+}
+
 func (e *egress) want(i int, newest bool) cluster.Want {
 	c := &e.commits[i]
 	var size int64 // what no peer has
 	for k := i; k >= 0 && e.commits[k].copies == 0; k-- {
 		size += e.commits[k].bytes
 	}
-	name := fs.CommitName{Vault: e.vault, Device: c.device, Sequence: c.sequence}
-	w := cluster.Want{CID: c.cid, Name: name.Path()[1:], Size: size, Newest: newest, Metadata: map[string]string{
-		vaultKey: e.vault, deviceKey: c.device, sequenceKey: fmt.Sprintf("%016x", c.sequence)}}
+	w := e.wantCommit(c.cid, c.device, c.sequence)
+	w.Size, w.Newest = size, newest
 	for k := i - 1; k >= 0; k-- {
 		if e.commits[k].copies > 0 {
 			w.Update, w.SmallChange = e.commits[k].cid, true // a commit has what changed, and shares the rest
@@ -266,6 +307,16 @@ func (e *egress) want(i int, newest bool) cluster.Want {
 		}
 	}
 	return w
+}
+
+// reachable counts the peers whose nodes should have a connection to ours.
+func reachable(peers []cluster.Peer) (n int) {
+	for _, p := range peers {
+		if p.Up && len(p.IPFSAddrs) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // tell names the peers' nodes to ours.
@@ -362,7 +413,7 @@ func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest
 	for {
 		news := e.keeper.Changed()
 		e.look()
-		if s := e.keeper.Summary(); s.Error != "" && time.Since(s.ErrorSince) > awayLong {
+		if s := e.keeper.Summary(); s.Error != "" && time.Since(s.ErrorSince) > e.away {
 			return e.short(sequence, n, fmt.Errorf("%w: %s", cluster.ErrUnavailable, s.Error))
 		}
 		if held, _ := e.Copies(sequence); held >= n {

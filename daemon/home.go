@@ -107,6 +107,7 @@ func (h Home) controlSocket() string { return filepath.Join(h.Run, "control.sock
 func (h Home) vaultFile() string     { return filepath.Join(h.State, "vault") }
 func (h Home) lockFile() string      { return filepath.Join(h.State, "lock") }
 func (h Home) egressFile() string    { return filepath.Join(h.State, "egress.json") }
+func (h Home) snapshotsFile() string { return filepath.Join(h.State, "snapshots.json") }
 func (h Home) pinsFile() string      { return filepath.Join(h.State, "pins.json") }
 
 func (h Home) stateFile(name string) string { return filepath.Join(h.State, name) }

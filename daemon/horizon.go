@@ -28,7 +28,7 @@ type horizonServer struct {
 // logged.
 func (s *Service) startHorizon() *horizonServer {
 	c := s.p.Config.Horizon
-	if !c.Enabled {
+	if !c.Enabled || s.p.Snapshot != "" { // it would tell of the newest data
 		return nil
 	}
 	given, err := s.givenListener()

@@ -180,7 +180,7 @@ func (s IdentitySearch) inStore(ctx context.Context, store fs.Store) ([]clue, er
 		if err != nil {
 			return nil, err
 		}
-		vaults[n.Vault] = append(vaults[n.Vault], pinned{n, cid})
+		vaults[n.Vault] = append(vaults[n.Vault], pinned{name: n, cid: cid})
 	}
 	return s.examine(ctx, store, vaults, "the IPFS node")
 }

@@ -134,7 +134,7 @@ func (r *refresh) read(ctx context.Context, store fs.Store, pins []pinned) error
 			if err != nil {
 				return err
 			}
-			pins = append(pins, pinned{n, cid})
+			pins = append(pins, pinned{name: n, cid: cid})
 		}
 	}
 	for i, p := range pins {

@@ -81,6 +81,9 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 			out.Devices = append(out.Devices, d)
 		}
 	}
+	for _, x := range p.s.snapshots.list() {
+		out.Snapshots = append(out.Snapshots, horizon.Snapshot{Name: x.Name, CID: x.CID, Sequence: x.Sequence, Time: x.Time})
+	}
 	shape := p.look(ctx)
 	out.Store.Used, out.Store.Free = shape.used, shape.free
 	if c, ok := p.s.store.(*ipfs.Cache); ok {
@@ -127,7 +130,11 @@ func (s *Service) place(st *Status) horizon.State {
 }
 
 // judge says, as the page does, whether the data is safe.
+// Of a snapshot it says nothing: that is not where the newest data is.
 func (s *Service) judge(st *Status) *Safety {
+	if s.p.Snapshot != "" {
+		return nil
+	}
 	state := s.place(st)
 	if s.egress != nil {
 		s.egress.describe(&state)

@@ -31,8 +31,10 @@ func (s *Service) network() (*ipfs.Network, error) {
 
 // pinned is a commit as a pin in Egress names it.
 type pinned struct {
-	name fs.CommitName
-	cid  fs.CID
+	name      fs.CommitName
+	cid       fs.CID
+	time      time.Time // of the pin
+	snapshots string    // names, a line each
 }
 
 // findInEgress looks for vaults of this identity among the pins of Egress, verifies their
@@ -56,11 +58,13 @@ func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
 	}
 	var found []fs.Found
 	var last error
-	for _, commits := range vaults {
+	s.found = map[string][]Snapshot{}
+	for vault, commits := range vaults {
 		f, err := s.adoptNewest(ctx, commits)
 		switch {
 		case err == nil:
 			found = append(found, f)
+			s.found[vault] = snapshotsOf(commits)
 		case !errors.Is(err, crypt.ErrNotRecipient): // else another person's
 			last = err
 		}
@@ -87,7 +91,7 @@ func vaultsOf(pins []cluster.Found) map[string][]pinned {
 			continue // not one of ours
 		}
 		name := fs.CommitName{Vault: p.Metadata[vaultKey], Device: p.Metadata[deviceKey], Sequence: seq}
-		out[name.Vault] = append(out[name.Vault], pinned{name, cid})
+		out[name.Vault] = append(out[name.Vault], pinned{name, cid, p.Created, p.Metadata[snapshotKey]})
 	}
 	for _, commits := range out {
 		slices.SortFunc(commits, func(a, b pinned) int {

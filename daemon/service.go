@@ -23,6 +23,7 @@ type Params struct {
 	Mountpoint string
 	Version    string // of this program
 	Options    string // as mount(8) has them, after those of the configuration
+	Snapshot   string // to mount, read-only; empty is the newest state
 	// Ready is called once the drive is mounted. The Service answers until Run returns
 	// and, with what it knew last, after.
 	Ready func(*Service)
@@ -47,15 +48,17 @@ type Service struct {
 	tree    *fs.Tree
 	server  *fuse.Server
 
-	since    time.Time
-	meter    *meter
-	failures *failureList
-	page     *page
-	logins   *logins
-	egress   *egress        // nil: nothing keeps copies elsewhere
-	restored *fs.Found      // what was found in Egress, on a machine that had nothing
-	horizon  *horizonServer // nil: it is turned off, or its port is taken
-	names    *publisher     // nil: the identity has none
+	since     time.Time
+	meter     *meter
+	failures  *failureList
+	page      *page
+	snapshots *snapshots
+	logins    *logins
+	egress    *egress               // nil: nothing keeps copies elsewhere
+	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
+	found     map[string][]Snapshot // in Egress, by vault, on such a machine
+	horizon   *horizonServer        // nil: it is turned off, or its port is taken
+	names     *publisher            // nil: the identity has none
 
 	stop  chan stopRequest
 	ended chan struct{} // closed when everything is given back

@@ -27,7 +27,7 @@ type Status struct {
 	// Egress keeps copies; nil if nothing does.
 	Egress *EgressStatus `json:"egress,omitempty"`
 	// Safe says where the data is, and whether this computer may be closed; nil without a
-	// daemon.
+	// daemon, and of a snapshot.
 	Safe *Safety `json:"safe,omitempty"`
 }
 

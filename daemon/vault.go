@@ -60,8 +60,24 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		}
 	}
 	cfg.Vault = vault
-	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.p.Log); err != nil {
+	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
 		return nil, err
+	}
+	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
+		return nil, err
+	}
+	cfg.Retained = s.snapshots.sequences
+	if s.p.Snapshot != "" {
+		if cfg.At, err = s.at(s.p.Snapshot); err != nil {
+			return nil, err
+		}
+	}
+	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.snapshots.list, s.p.Log); err != nil {
+		return nil, err
+	}
+	if cfg.At != nil { // the node knows its peers now: there is nothing else to do
+		s.egress.stop()
+		s.egress = nil
 	}
 	if s.egress != nil {
 		cfg.Replicas = s.egress

@@ -434,7 +434,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 const freeBatch = 20000
 
 // retire unlinks the commits before the previous one, but for those that are being
-// copied, and frees what only they needed.
+// copied or retained, and frees what only they needed.
 // A failure costs space and nothing else: the next commit tries again.
 func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	t := c.t
@@ -451,9 +451,20 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 			keep = min(keep, oldest)
 		}
 	}
+	needs := keep // what was dead before this one, nobody needs
+	var retained []uint64
+	if t.cfg.Retained != nil {
+		retained = t.cfg.Retained()
+	}
+	for _, seq := range retained {
+		needs = min(needs, seq)
+	}
 	for _, n := range names[:len(names)-2] {
 		if n.Sequence >= keep {
 			break
+		}
+		if slices.Contains(retained, n.Sequence) {
+			continue
 		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {
 			t.cfg.Log.Warn("unlinking an old commit", "sequence", n.Sequence, "error", err)
@@ -477,7 +488,7 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 			bad = err
 			return false
 		}
-		if death > keep || len(cids) >= freeBatch {
+		if death > needs || len(cids) >= freeBatch {
 			return false
 		}
 		if _, maybe := c.died[cid]; !open[cid] && !maybe {

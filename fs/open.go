@@ -74,9 +74,14 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		crowded: make(chan struct{}, 1), epoch: 1, dirtyDone: make(chan struct{})}
 	t.crowdedAt = t.inodeLimit()
 	t.ring.newer, t.ring.older = &t.ring, &t.ring
-	l, err := t.newestHead(ctx)
+	var l *loadedHead
+	if cfg.At != nil {
+		l, err = t.headAt(ctx, cfg.At)
+	} else {
+		l, err = t.newestHead(ctx)
+	}
 	var away error
-	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+	if cfg.At == nil && errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
 		away = err
 		l, err = t.knownHead(ctx, err)
 		t.unconfirmed = err == nil
@@ -127,6 +132,24 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	}
 	t.mu.Unlock()
 	return t, nil
+}
+
+// At names a commit of a vault.
+type At struct {
+	Device   string
+	Sequence uint64
+	Commit   CID
+}
+
+// headAt is the head of one commit, found in the store or, by its CID, elsewhere. What this
+// device has accepted since says nothing against it: nobody takes it for the newest.
+func (t *Tree) headAt(ctx context.Context, at *At) (*loadedHead, error) {
+	name := CommitName{Vault: t.cfg.Vault, Device: at.Device, Sequence: at.Sequence}
+	l, err := loadCommit(ctx, &t.cfg, name, at.Commit)
+	if err == nil {
+		t.readOnly = fmt.Errorf("this is the drive as commit %d left it", at.Sequence)
+	}
+	return l, err
 }
 
 // newestHead finds the newest commit that verifies, and holds it against what this

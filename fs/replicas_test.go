@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -195,4 +196,65 @@ func complete(t *testing.T, store fs.Store, name fs.CommitName) bool {
 		todo = append(todo, links...)
 	}
 	return len(seen) > 5
+}
+
+// A commit that is retained stays whole, opens read-only as it was, and is freed when it is
+// not retained any more.
+func TestRetainedCommit(t *testing.T) {
+	store := fstest.NewMemory()
+	v := newVault(t, store)
+	var retained atomic.Uint64
+	v.cfg.Retained = func() []uint64 {
+		if seq := retained.Load(); seq > 0 {
+			return []uint64{seq}
+		}
+		return nil
+	}
+	v.kill()
+	old := strings.Repeat("old", 20<<10)
+	v.write("f", old)
+	v.write("gone", old+"!")
+	v.commit()
+	kept := v.tree.Status().Commit
+	retained.Store(kept.Sequence)
+	if err := v.tree.Unlink(ctx, fs.RootIno, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	churn := func() {
+		for i := range 6 {
+			v.write("f", fmt.Sprint(i)+strings.Repeat("new", 10<<10))
+			v.commit()
+		}
+	}
+	churn()
+	store.Collect()
+	name := fs.CommitName{Vault: v.cfg.Vault, Device: kept.Device, Sequence: kept.Sequence}
+	if !complete(t, store, name) {
+		t.Fatal("the retained commit has lost blocks")
+	}
+	v.write("pending", "x") // in the journal
+
+	v.cfg.At = &fs.At{Device: kept.Device, Sequence: kept.Sequence, Commit: kept.Commit}
+	v.kill()
+	v.has("f", []byte(old))
+	v.has("gone", []byte(old+"!"))
+	if st := v.tree.Status(); !st.ReadOnly || st.Commit.Sequence != kept.Sequence || len(st.Alerts) != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := v.tree.Unlink(ctx, fs.RootIno, "f"); !errors.Is(err, fs.ErrReadOnly) {
+		t.Errorf("a change to it: %v", err)
+	}
+	v.cfg.At = nil
+	v.kill()
+	v.has("f", []byte("5"+strings.Repeat("new", 10<<10)+old[1+(30<<10):]))
+	v.has("pending", []byte("x"))
+	retained.Store(0)
+	churn()
+	store.Collect()
+	if _, err := store.Resolve(ctx, name); !errors.Is(err, fs.ErrNotFound) {
+		t.Errorf("not retained any more, it is still linked: %v", err)
+	}
+	if ok, err := store.Has(ctx, kept.Commit); err != nil || ok {
+		t.Errorf("not retained any more, its blocks are there: %v", err)
+	}
 }

@@ -22,9 +22,14 @@ type Config struct {
 	// StateDir and JournalDir are directories of mode 0700 for this vault on this machine.
 	StateDir, JournalDir string
 	ReadOnly             bool
-	Durability           Durability    // what Fsync waits for; local if empty
-	Deadline             time.Duration // longest wait for the store; 30 s if 0
-	MemoryLimit          int64         // bytes for caches and for writes not sealed yet; 256 MiB if 0
+	// At opens the vault read-only as one commit left it; nil is the newest.
+	At *At
+	// Retained are the sequences of commits that stay beside the newest two; nil is none. It
+	// must return at once.
+	Retained    func() []uint64
+	Durability  Durability    // what Fsync waits for; local if empty
+	Deadline    time.Duration // longest wait for the store; 30 s if 0
+	MemoryLimit int64         // bytes for caches and for writes not sealed yet; 256 MiB if 0
 	// Replicas counts the copies on other machines; nil if there are to be none.
 	Replicas Replicas
 	// Committed is told of each commit, if not nil. It must return at once.

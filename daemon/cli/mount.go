@@ -80,6 +80,7 @@ type mountCommand struct {
 	drive      driveFlags
 	pass       passSource
 	detach     bool
+	snapshot   string
 	ready      int
 	mountpoint string
 }
@@ -88,6 +89,7 @@ func (c *mountCommand) flags(f *flag.FlagSet) {
 	c.drive.flags(f)
 	c.pass.flags(f)
 	f.BoolVar(&c.detach, "d", false, "run in the background; return when the drive is ready")
+	f.StringVar(&c.snapshot, "snapshot", "", "mount the snapshot `NAME`, read-only, instead of the newest state")
 	f.IntVar(&c.ready, "ready-fd", -1, "internal: tell descriptor `N` when the drive is ready")
 }
 
@@ -150,7 +152,7 @@ func (c *mountCommand) serve(ctx context.Context, e *env, ready func(*daemon.Ser
 	signals, reload, stopSignals := stopSignals()
 	defer stopSignals()
 	return daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options, Snapshot: c.snapshot,
 		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) }, Ready: ready,
 	})
 }
@@ -172,6 +174,9 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 		return err
 	}
 	t := task{args: []string{"mount", "--ready-fd", fmt.Sprint(readyFD), "-o", c.drive.options}, wait: mountWait}
+	if c.snapshot != "" {
+		t.args = append(t.args, "--snapshot", c.snapshot)
+	}
 	if c.drive.ipfs != "" {
 		t.args = append(t.args, "--ipfs", cfg.IPFS)
 	}

@@ -68,7 +68,9 @@ func printStatus(e *env, s *daemon.Status) {
 	fmt.Fprintf(e.out, "%-11s %s\n", "waiting", pendingLine(s))
 	fmt.Fprintf(e.out, "%-11s fsync waits for: %s\n", "durability", s.Durability)
 	fmt.Fprintf(e.out, "%-11s %s %s\n", "store", s.Store.Kind, s.Store.Version)
-	fmt.Fprintf(e.out, "%-11s %s\n", "copies", copiesLine(s))
+	if s.Safe != nil {
+		fmt.Fprintf(e.out, "%-11s %s\n", "copies", copiesLine(s))
+	}
 	if s.PhrasePending {
 		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/kubo/config"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -162,6 +163,24 @@ func (e *Embedded) dial(p peer.AddrInfo) {
 			e.conf.Log.Warn("connecting to a peer", "peer", p.ID, "error", err)
 		}
 	}()
+}
+
+// Redial connects at once to those peers of SetPeers that there is no connection to: after
+// some failures the node's own next try may be minutes away.
+func (e *Embedded) Redial() {
+	if e.conf.Network == nil {
+		return
+	}
+	net := e.node.PeerHost.Network()
+	for _, p := range e.node.Peering.ListPeers() {
+		if net.Connectedness(p.ID) == network.Connected {
+			continue
+		}
+		if s, ok := net.(*swarm.Swarm); ok {
+			s.Backoff().Clear(p.ID)
+		}
+		e.dial(p)
+	}
 }
 
 func sameAddrs(a, b []ma.Multiaddr) bool {

@@ -1,0 +1,261 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// Snapshot is a commit that is retained: the node keeps its blocks, and Egress its copies,
+// until it is removed.
+type Snapshot struct {
+	Name     string    `json:"name"`
+	Device   string    `json:"device"`
+	Sequence uint64    `json:"sequence"`
+	CID      string    `json:"cid"` // of the commit
+	Time     time.Time `json:"time"`
+	// Copies of Target, and State, as Egress tells them; empty without one, or while the
+	// drive is not mounted.
+	Copies int    `json:"copies,omitempty"`
+	Target int    `json:"target,omitempty"`
+	State  string `json:"state,omitempty"`
+}
+
+const maxSnapshotName = 100 // bytes
+
+// checkSnapshotName says whether people can tell a snapshot by a name.
+func checkSnapshotName(name string) error {
+	switch {
+	case name == "" || len(name) > maxSnapshotName:
+		return fmt.Errorf("the name of a snapshot has 1 to %d bytes: %w", maxSnapshotName, fs.ErrInvalid)
+	case strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }):
+		return fmt.Errorf("%q has characters that cannot be shown: %w", name, fs.ErrInvalid)
+	}
+	return nil
+}
+
+// snapshots are those of one vault that this device knows, in a file of the home.
+type snapshots struct {
+	file string
+
+	mu  sync.Mutex
+	all []Snapshot // by sequence
+}
+
+// keptSnapshots is the file.
+type keptSnapshots struct {
+	Vault     string     `json:"vault"`
+	Snapshots []Snapshot `json:"snapshots"`
+}
+
+// readSnapshots reads those of a vault; an empty vault is any.
+func readSnapshots(file, vault string) (*snapshots, error) {
+	s := &snapshots{file: file}
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	var k keptSnapshots
+	if err == nil {
+		err = json.Unmarshal(b, &k)
+	}
+	if err != nil {
+		// Not to know them would mean to drop what they need.
+		return nil, fmt.Errorf("the list of snapshots, %s: %w", file, err)
+	}
+	if vault == "" || k.Vault == vault {
+		s.all = k.Snapshots
+	}
+	return s, nil
+}
+
+func (s *snapshots) list() []Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// sequences are the commits that have to stay.
+func (s *snapshots) sequences() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]uint64, len(s.all))
+	for i := range s.all {
+		out[i] = s.all[i].Sequence
+	}
+	return out
+}
+
+func (s *snapshots) find(name string) (Snapshot, error) {
+	for _, x := range s.list() {
+		if x.Name == name {
+			return x, nil
+		}
+	}
+	return Snapshot{}, fmt.Errorf("there is no snapshot %q: %w", name, fs.ErrNotFound)
+}
+
+// change replaces the list, in the file first.
+func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, err := fn(slices.Clone(s.all))
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return int(int64(a.Sequence - b.Sequence)) })
+	b, err := json.Marshal(keptSnapshots{Vault: vault, Snapshots: all})
+	if err == nil {
+		err = writeFile(s.file, string(b)+"\n")
+	}
+	if err != nil {
+		return fmt.Errorf("the list of snapshots: %w", err)
+	}
+	s.all = all
+	return nil
+}
+
+func (s *snapshots) add(vault string, x Snapshot) error {
+	return s.change(vault, func(all []Snapshot) ([]Snapshot, error) {
+		if slices.ContainsFunc(all, func(y Snapshot) bool { return x.Name == y.Name }) {
+			return nil, fmt.Errorf("there is a snapshot %q: %w", x.Name, fs.ErrInvalid)
+		}
+		return append(all, x), nil
+	})
+}
+
+// meet adds those that are not known yet.
+func (s *snapshots) meet(vault string, others []Snapshot) error {
+	if len(others) == 0 {
+		return nil
+	}
+	return s.change(vault, func(all []Snapshot) ([]Snapshot, error) {
+		for _, x := range others {
+			if !slices.ContainsFunc(all, func(y Snapshot) bool { return x.Name == y.Name }) {
+				all = append(all, x)
+			}
+		}
+		return all, nil
+	})
+}
+
+func (s *snapshots) remove(vault, name string) error {
+	return s.change(vault, func(all []Snapshot) ([]Snapshot, error) {
+		n := len(all)
+		all = slices.DeleteFunc(all, func(x Snapshot) bool { return x.Name == name })
+		if len(all) == n {
+			return nil, fmt.Errorf("there is no snapshot %q: %w", name, fs.ErrNotFound)
+		}
+		return all, nil
+	})
+}
+
+// snapshotTries is how often a commit may be replaced by newer ones while it is retained.
+const snapshotTries = 5
+
+// makeSnapshot commits what was written and retains that commit; an empty name is the time.
+func (s *Service) makeSnapshot(ctx context.Context, name string) (Snapshot, error) {
+	if name == "" {
+		name = time.Now().UTC().Format(time.RFC3339)
+	}
+	if err := checkSnapshotName(name); err != nil {
+		return Snapshot{}, err
+	}
+	if st := s.tree.Status(); st.ReadOnly {
+		return Snapshot{}, fmt.Errorf("the drive is read-only: %s: %w", st.Because, fs.ErrReadOnly)
+	}
+	if err := s.tree.Sync(ctx, fs.DurabilityIPFS); err != nil {
+		return Snapshot{}, err
+	}
+	vault := s.tree.Status().Vault
+	for range snapshotTries {
+		h := s.tree.Status().Commit
+		x := Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: h.Commit.String(), Time: h.Time}
+		if err := s.snapshots.add(vault, x); err != nil {
+			return Snapshot{}, err
+		}
+		// From now on it stays, if it was not replaced just before.
+		_, err := s.store.Resolve(ctx, fs.CommitName{Vault: vault, Device: h.Device, Sequence: h.Sequence})
+		if err == nil {
+			s.egress.retain()
+			return x, nil
+		}
+		if gone := s.snapshots.remove(vault, name); gone != nil || !errors.Is(err, fs.ErrNotFound) {
+			return Snapshot{}, errors.Join(err, gone)
+		}
+	}
+	return Snapshot{}, fmt.Errorf("newer commits came too fast: %w", fs.ErrBusy)
+}
+
+func (s *Service) removeSnapshot(name string) error {
+	if s.p.Snapshot != "" {
+		return fmt.Errorf("the drive is mounted as a snapshot: %w", fs.ErrReadOnly)
+	}
+	err := s.snapshots.remove(s.tree.Status().Vault, name)
+	if err == nil {
+		s.egress.retain()
+	}
+	return err
+}
+
+// listSnapshots are all snapshots, with their copies.
+func (s *Service) listSnapshots() []Snapshot {
+	all := s.snapshots.list()
+	if s.egress != nil {
+		for i := range all {
+			if p, ok := s.egress.keeper.Pin(all[i].CID); ok {
+				all[i].Copies, all[i].Target, all[i].State = p.Copies, p.Target, string(p.State)
+			}
+		}
+	}
+	if all == nil {
+		all = []Snapshot{}
+	}
+	return all
+}
+
+// ReadSnapshots lists the snapshots that a home knows while its drive is not mounted.
+func ReadSnapshots(h Home) ([]Snapshot, error) {
+	s, err := readSnapshots(h.snapshotsFile(), "")
+	if err != nil {
+		return nil, err
+	}
+	return s.list(), nil
+}
+
+// at is the commit of a snapshot that the drive is to be mounted as.
+func (s *Service) at(name string) (*fs.At, error) {
+	x, err := s.snapshots.find(name)
+	if err != nil {
+		return nil, err
+	}
+	cid, err := crypt.ParseCID(x.CID)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %q: %w: %w", name, fs.ErrIntegrity, err)
+	}
+	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid}, nil
+}
+
+// snapshotsOf are the snapshots that the pins of a vault tell of. What they say is held
+// against the commit when it is opened.
+func snapshotsOf(commits []pinned) (all []Snapshot) {
+	for _, c := range commits {
+		for name := range strings.SplitSeq(c.snapshots, "\n") {
+			known := slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name })
+			if checkSnapshotName(name) == nil && !known {
+				all = append(all, Snapshot{Name: name, Device: c.name.Device, Sequence: c.name.Sequence, CID: c.cid.String(), Time: c.time})
+			}
+		}
+	}
+	return all
+}
