@@ -28,14 +28,27 @@ run:
 	@$(MAKE) --no-print-directory build
 	@if [ -t 0 ] && [ -t 1 ]; then bin/ipfscloud up $(DIR); else bin/ipfscloud demo; fi
 
-# Race detection is for the packages that share memory and do not contain Kubo: with it,
-# Kubo alone would take longer than all tests.
+# The tests wait more than they work, for disks, clocks and other processes: the three parts
+# run side by side.
 test:
 	contrib/install-needs test
 	$(GO) vet ./...
-	$(GO) test -race -timeout 10m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
-	$(GO) test -race -short -timeout 10m ./fs
-	$(GO) test -timeout 20m . ./fs ./fs/ipfs ./cluster/... ./daemon/... ./packaging/...
+	@$(MAKE) --no-print-directory egress
+	@$(MAKE) --no-print-directory -j3 test-race test-parts test-whole
+
+# Race detection is for the packages that share memory and do not contain Kubo: with it,
+# Kubo alone would take longer than all tests.
+test-race:
+	$(GO) test -race -p 1 -timeout 15m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
+	$(GO) test -race -short -timeout 15m ./fs
+
+# All that the other two leave.
+test-parts:
+	$(GO) test -p 1 -timeout 20m $$($(GO) list ./... | grep -vE '/(auth|fs/(crypt|journal|fstest|fuse)|daemon/cli)(/|$$)')
+
+# The whole program, with kernel, Kubo, cluster and browser.
+test-whole:
+	$(GO) test -parallel 4 -timeout 20m ./daemon/cli
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.

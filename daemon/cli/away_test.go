@@ -84,6 +84,7 @@ func newFarAway(t *testing.T, k *kubo, path string) *farAway {
 // from what is known of the last commit. What is not there is an error, soon. When the
 // node is back, everything gets to it.
 func TestMountWhileTheNodeIsAway(t *testing.T) {
+	t.Parallel()
 	k := newKubo(t)
 	k.start()
 	d := newHome(t)

@@ -27,6 +27,7 @@ func (d *drive) says(code int, words string, args ...string) {
 }
 
 func TestBadCommandLines(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.says(ExitUsage, `"frobnicate"`, "frobnicate")
 	d.says(ExitUsage, "-frob", "mount", "--frob", d.mnt)
@@ -50,6 +51,7 @@ func TestBadCommandLines(t *testing.T) {
 }
 
 func TestBadConfiguration(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	for text, words := range map[string]string{
 		"\x00\xff{{{":              "config.toml",
@@ -68,6 +70,7 @@ func TestBadConfiguration(t *testing.T) {
 }
 
 func TestNoIdentityNoSession(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	for _, c := range []string{"login", "status", "id show", "mount " + d.mnt, "mount -d " + d.mnt, "destroy --yes"} {
 		d.says(ExitNotFound, "ipfscloud init", strings.Fields(c)...)
@@ -97,6 +100,7 @@ func TestNoIdentityNoSession(t *testing.T) {
 }
 
 func TestBadKeystore(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.init()
 	if st, err := os.Stat(d.path("phrase")); err != nil || st.Mode().Perm() != 0o600 {
@@ -139,6 +143,7 @@ func TestBadKeystore(t *testing.T) {
 }
 
 func TestBadMountpoints(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.init()
 	d.login()
@@ -185,6 +190,7 @@ func TestBadMountpoints(t *testing.T) {
 // A node that refuses and one that never answers are told from each other by nothing but
 // the time they take, which has a limit.
 func TestBadIPFSNode(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.init()
 	d.login()

@@ -16,9 +16,9 @@ import (
 
 // A canary in names, contents, attributes and link targets, of every kind of file, is
 // found nowhere but in the mount: not in the node's repo, the journal, the staging, the
-// cache, the state, the logs, and not in what a core dump of the daemon would hold in
-// the clear on disk, for there is none.
+// cache, the state, the logs, and not in a core dump of the daemon, for there is none.
 func TestCanaryStaysInside(t *testing.T) {
+	t.Parallel()
 	const canary = "CaNaRy-7f3a"
 	d := newDrive(t)
 	small := []byte(canary + " in a small file")
@@ -93,6 +93,42 @@ func TestCanaryStaysInside(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(dir, "large-"+canary)); err != nil || !bytes.Equal(b, large) {
 		t.Fatal("the canary is not even in the mount", err)
 	}
+	d.umount()
+	said := d.crashes(t, filepath.Join(dir, "large-"+canary))
+	if strings.Contains(said, canary) {
+		t.Errorf("what a crash prints holds the canary:\n%s", said)
+	}
+	look("after a crash that was to leave a core dump")
+}
+
+// crashes lets a daemon that holds a file in memory die as those do whose core the kernel
+// dumps, without the limit that the daemon has set itself, and wants none. It returns what
+// the daemon said.
+func (d *drive) crashes(t *testing.T, file string) string {
+	t.Helper()
+	d.env = append(d.env, "GOTRACEBACK=crash") // by the signal itself
+	s := d.start(t, "mount", d.mnt)
+	s.expect("mounted at")
+	if _, err := os.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	pid := s.cmd.Process.Pid
+	all := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if err := unix.Prlimit(pid, unix.RLIMIT_CORE, &all, nil); err != nil {
+		t.Log("the limit of core dumps stays: ", err) // as an ordinary user
+	}
+	s.signal(syscall.SIGABRT)
+	for range s.line { // it says much
+	}
+	s.wait()
+	how, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !how.Signaled() || how.Signal() != syscall.SIGABRT {
+		t.Errorf("the daemon did not crash: %v", s.cmd.ProcessState)
+	}
+	if how.CoreDump() {
+		t.Error("a core of the daemon was dumped")
+	}
+	return s.says.String()
 }
 
 // noCore checks that the kernel would write no core dump of a process.

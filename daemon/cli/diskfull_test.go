@@ -15,6 +15,7 @@ import (
 // All state lies on a small file system, which fills up. Writers are told so, nothing is
 // lost, what is there can be read and removed, and then there is room again.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	need(t, "mkfs.ext4", "mount", "umount")
 	disk := newHome(t)

@@ -8,6 +8,7 @@ import (
 // With durability ipfs, what fsync returned for is committed in the node: it is there when
 // the daemon is killed and journal, state and staging are gone.
 func TestFsyncIsACommit(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t, "--durability", "ipfs")
 	if s := d.status(); s.Durability != "ipfs" {
 		t.Fatalf("durability is %s", s.Durability)
@@ -41,6 +42,7 @@ func TestFsyncIsACommit(t *testing.T) {
 
 // `ipfscloud sync` commits, on any mount; `--durability local` only syncs the journal.
 func TestSyncCommand(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	before := d.status().Commit.Sequence
 	if err := os.WriteFile(d.on("f"), []byte("x"), 0o600); err != nil {

@@ -62,6 +62,7 @@ func TestHorizonTellsTheTruth(t *testing.T) {
 
 // The page tells of the identity's devices and claims.
 func TestHorizonShowsIdentity(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.init()
 	d.login()

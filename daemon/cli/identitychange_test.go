@@ -9,6 +9,7 @@ import (
 )
 
 func TestRotateAndServices(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	pass := []string{"--passfile", d.path("pass")}
 	id := func(args ...string) string {
@@ -59,6 +60,7 @@ func TestRotateAndServices(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	key := strings.TrimSpace(d.ok("init", "--did", "key", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase")))
 	if !strings.HasPrefix(key, "did:key:z6Mk") {

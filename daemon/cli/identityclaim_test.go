@@ -21,6 +21,7 @@ type keptClaim struct {
 
 // Two people claim things about themselves and about each other.
 func TestClaims(t *testing.T) {
+	t.Parallel()
 	ann, bob := newHome(t), newHome(t)
 	for _, d := range []*drive{ann, bob} {
 		d.init()

@@ -146,6 +146,7 @@ func askedBy(t *testing.T, origin string) string {
 // A machine is lost, and its owner recovers: the account at the site stays, and whoever
 // has the lost machine, with its session open, does not get in any more.
 func TestLoginAfterALoss(t *testing.T) {
+	t.Parallel()
 	lost := newDrive(t)
 	origin := loginDemo(t)
 	lost.ok("id", "login", askedBy(t, origin), "--yes-to", origin)
@@ -162,6 +163,7 @@ func TestLoginAfterALoss(t *testing.T) {
 
 // A program on this machine asks over the control socket.
 func TestLoginOverTheControlSocket(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	ctx, cancel := context.WithTimeout(t.Context(), longest)
 	defer cancel()

@@ -62,8 +62,11 @@ func (m *manifest) any() string {
 func (m *manifest) change() error {
 	name := m.any()
 	kind := m.r.IntN(6)
-	if name == "" || len(m.files) < 10 {
+	switch {
+	case name == "" || len(m.files) < 10:
 		kind = 0
+	case len(m.files) > 200: // enough to read after each kill
+		kind = 3 + m.r.IntN(3)
 	}
 	sizes := []int{10, 600, 3000, 20000, 150000, 3 << 16, 10, 600, 3000, 14 << 16} // multiples of 64 KiB go another way
 	content := make([]byte, sizes[m.r.IntN(len(sizes))])
@@ -249,6 +252,7 @@ func soak() bool { return os.Getenv("IPFSCLOUD_SOAK") != "" }
 
 // kill -9 of the daemon under load, again and again: what returned is there.
 func TestKillLoops(t *testing.T) {
+	t.Parallel()
 	loops := 50
 	if soak() {
 		loops = 1000
@@ -263,7 +267,7 @@ func TestKillLoops(t *testing.T) {
 			// Sometimes at once, sometimes long enough for commits to be under way.
 			want, end := int64(20+r.IntN(700)), time.Now().Add(longest)
 			for done.Load() < want && time.Now().Before(end) {
-				d.status()
+				time.Sleep(time.Millisecond) // between two looks
 			}
 			killWait(t, pid)
 		})
@@ -321,6 +325,7 @@ func (d *drive) accepted() uint64 {
 // The daemon dies when the node has the commit and the journal is not trimmed, while
 // writing goes on: nothing is lost, and nothing is done twice.
 func TestKillBetweenLinkAndTrim(t *testing.T) {
+	t.Parallel()
 	const wanted, tries = 3, 80
 	d := newDrive(t)
 	ms := newManifests(t, d)

@@ -78,6 +78,7 @@ func (d *drive) agentPID() int {
 // The power is cut under a working drive, also while a commit runs. What fsync returned
 // for is there, and the node starts.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	cuts := 5
 	if soak() {
 		cuts = 50

@@ -16,6 +16,7 @@ import (
 // cache, journal and state wiped, and on another machine that has the phrase and a copy
 // of the IPFS repo.
 func TestSourceTreeSurvivesEverything(t *testing.T) {
+	t.Parallel()
 	need(t, "cp", "find", "sha256sum")
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -73,6 +74,7 @@ func firstDifference(a, b string) string {
 }
 
 func TestOrdinaryPrograms(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	for name, c := range map[string]struct {
 		needs  []string
@@ -120,6 +122,7 @@ k=$(du -k u | cut -f1); test "$k" -ge 970 && test "$k" -le 1100; df -P . | tail 
 
 // Two processes map one file and see each other's writes.
 func TestSharedMemoryMap(t *testing.T) {
+	t.Parallel()
 	need(t, "python3")
 	d := newDrive(t)
 	d.sh(`truncate -s 1M m
@@ -145,6 +148,7 @@ test "$(od -An -tx1 -j0 -N4 m | tr -d ' ')" = 000000c7; test "$(od -An -tx1 -j40
 
 // What system calls promise that no ordinary program above uses.
 func TestSystemCalls(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	path := d.on("f")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

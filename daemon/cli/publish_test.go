@@ -60,6 +60,7 @@ func (d *drive) versionOf(did, prefix string) {
 // The log of an identity goes to IPNS when its owner says so, and not before; it is found
 // there by who knows the DID alone, and by its owner's phrase on a machine that has nothing.
 func TestPublishUnderAnIPNSName(t *testing.T) {
+	t.Parallel()
 	keeper, address := newKeeper(t)
 	d := newHome(t)
 	d.init()
@@ -137,6 +138,7 @@ func TestPublishUnderAnIPNSName(t *testing.T) {
 
 // A domain of the owner's: the DID moves there, and the files for its web server hold.
 func TestPublishAtADomain(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.env = append(d.env, "HTTPS_PROXY=http://127.0.0.1:9")
 	d.init()

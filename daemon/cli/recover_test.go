@@ -35,6 +35,7 @@ func (d *drive) copyRepo(from *drive) {
 
 // A bare machine has the phrase and a copy of the repo, and gets everything back.
 func TestRecoverFromARepo(t *testing.T) {
+	t.Parallel()
 	lost := newDrive(t)
 	lost.sh("mkdir -p a/b; echo secret > a/b/file; head -c 3000000 /dev/urandom > a/big")
 	want := sums(t, lost.mnt)
@@ -125,6 +126,7 @@ func (d *drive) readFile(path string) string {
 // Two machines at one node: after the recovery on one, the other can neither log in nor
 // commit anything that the first accepts.
 func TestRecoverLocksOutTheLostDevice(t *testing.T) {
+	t.Parallel()
 	k := newKubo(t)
 	k.start()
 	lost := newHome(t)

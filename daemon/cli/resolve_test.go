@@ -21,6 +21,7 @@ type resolved struct {
 
 // The public vectors, through the command: verdict, version and document.
 func TestResolveVectors(t *testing.T) {
+	t.Parallel()
 	logs, err := filepath.Glob("../../auth/did/webvh/testdata/vectors/*/*/did.jsonl")
 	if err != nil || len(logs) < 20 {
 		t.Fatalf("%d logs, %v", len(logs), err)
@@ -97,6 +98,7 @@ func vectorDID(t *testing.T, log string) string {
 }
 
 func TestResolveRefusals(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	// A text that is no DID is a wrong command line; a log that does not hold is not.
 	bad := "../../auth/did/webvh/testdata/vectors/negative-wrong-cryptosuite/ts/did.jsonl"

@@ -114,6 +114,7 @@ func (d *drive) mounted() bool {
 }
 
 func TestSession(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	did := strings.TrimSpace(d.ok("init", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase")))
 	if !strings.HasPrefix(did, "did:webvh:Qm") {
@@ -187,7 +188,7 @@ func TestSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.write(filepath.Join(credentials, "passphrase"), "correct horse\n")
-	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	d.env = append(d.env, "CREDENTIALS_DIRECTORY="+credentials)
 	d.ok("login")
 	d.ok("destroy", "--yes")
 	d.says(ExitRefused, "login", "whoami")
@@ -197,6 +198,7 @@ func TestSession(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t, "--durability", "ipfs")
 	d.write(d.on("file"), "text")
 	var s map[string]any
@@ -302,6 +304,7 @@ func waitGone(t *testing.T, pid int) {
 // `up` without a terminal is what a service runs: the session is its own, others see it,
 // and nobody can log it out.
 func TestUpAsAService(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	s := d.start(t, "up", "--passfile", d.path("pass"), "--phrase-out", d.path("phrase"), d.mnt)
 	s.expect("Your drive is at")
@@ -320,6 +323,7 @@ func TestUpAsAService(t *testing.T) {
 
 // The agent may die under a drive. Nothing is lost: changes wait for the next login.
 func TestAgentDies(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	var who auth.WhoAmI
 	if err := json.Unmarshal([]byte(d.ok("whoami", "--json")), &who); err != nil {
@@ -351,6 +355,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // What mount(8), umount(8) and a dead daemon leave.
 func TestMountHelperAndDeadMounts(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	need(t, "umount")
 	d := newHome(t)
@@ -400,6 +405,7 @@ func TestMountHelperAndDeadMounts(t *testing.T) {
 
 // systemd is told when the drive is ready and when it ends, and is kept from its watchdog.
 func TestNotifySystemd(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	d.init()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
@@ -414,8 +420,7 @@ func TestNotifySystemd(t *testing.T) {
 	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 60}); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("NOTIFY_SOCKET", d.path("notify"))
-	t.Setenv("WATCHDOG_USEC", "200000")
+	d.env = append(d.env, "NOTIFY_SOCKET="+d.path("notify"), "WATCHDOG_USEC=200000")
 	s := d.start(t, "mount", "--passfile", d.path("pass"), d.mnt)
 	b := make([]byte, 4096)
 	// until reads what is told until a line comes, and returns the message with it.

@@ -72,6 +72,7 @@ func blockFiles(t *testing.T, repo string) []string {
 // Blocks in the node's repo are flipped, cut, swapped and lost, one after the other. Each
 // time the daemon says so, serves no wrong byte, and serves what is whole.
 func TestTamperedRepo(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	want := d.sample()
 	d.umount()
@@ -145,6 +146,7 @@ func (d *drive) tampered(how, block string, want map[string][]byte) string {
 // The whole repo is put back to an earlier state: the drive says that it was rolled back,
 // and does not let anybody write.
 func TestReplayedRepo(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	want := d.sample()
 	d.umount()
@@ -189,6 +191,7 @@ var label = regexp.MustCompile(`^[a-z2-7]{16}$`)
 
 // What an IPFS tool sees: a tree of random labels, which it can pin whole, offline.
 func TestNodeSeesLabelsAndPins(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	d.sample()
 	d.sh(`mkdir -p a/b/c; echo deep > a/b/c/file; ln a/b/c/file linked; ln -s a soft`)

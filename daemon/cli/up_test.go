@@ -77,6 +77,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 
 // A newcomer types `ipfscloud up`, writes, presses Ctrl-C; and comes back the next day.
 func TestUpOnATerminal(t *testing.T) {
+	t.Parallel()
 	d := newHome(t)
 	for _, first := range []bool{true, false} {
 		master, slave := openTerminal(t)

@@ -13,6 +13,7 @@ import (
 // test has a mount namespace of its own, in which /dev/fuse is for everyone, as
 // distributions have it.
 func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	need(t, "unshare", "setpriv", "mknod", "fusermount3")
 	d := newHome(t)
@@ -23,6 +24,8 @@ exec setpriv --reuid=65534 --regid=65534 --clear-groups sh -euc "$2"`
 ./ipfscloud init --passfile pass --phrase-out phrase
 ./ipfscloud login --passfile pass
 ./ipfscloud mount -d mnt
+pid=$(./ipfscloud status --json | grep -o '"pid":[0-9]*' | cut -d: -f2)
+for p in environ mem; do test "$(stat -c %u /proc/$pid/$p)" = 0; done # not dumpable
 echo text > mnt/file; ln mnt/file mnt/name; chmod 640 mnt/file; test "$(cat mnt/name)" = text
 test "$(stat -c '%u %a %h' mnt/name)" = '65534 640 2'
 grep -q ' fuse.ipfscloud rw,nosuid,nodev' /proc/self/mounts

@@ -20,7 +20,7 @@ var errClosed = fmt.Errorf("the store is closed: %w", fs.ErrUnavailable)
 
 // meanings are the errors that callers of a Store tell apart.
 var meanings = []error{
-	fs.ErrNotFound, fs.ErrUnavailable, fs.ErrNoSpace, fs.ErrIntegrity,
+	fs.ErrNotFound, fs.ErrUnavailable, fs.ErrNoSpace, fs.ErrIntegrity, fs.ErrNotSupported,
 	fs.ErrExist, fs.ErrInvalid, fs.ErrTooLarge, fs.ErrBusy,
 }
 

@@ -265,7 +265,7 @@ func upgradeRepo(dir string, lock *os.File) (err error) {
 		return nil
 	}
 	if have > want {
-		return fmt.Errorf("the IPFS repo %s has version %d, newer than version %d of this program: %w",
+		return fmt.Errorf("the IPFS repo %s has version %d, made by a newer program than this, which has version %d: %w",
 			dir, have, want, fs.ErrNotSupported)
 	}
 	steps := embeddedMigrations()
