@@ -27,7 +27,7 @@ type helper struct {
 }
 
 func (h *helper) parse(args []string) error {
-	h.mount = mountCommand{detach: true, ready: -1, pass: passSource{fd: -1}}
+	h.mount = mountCommand{detach: true, helper: true, ready: -1, pass: passSource{fd: -1}}
 	set := flag.NewFlagSet("mount.ipfscloud", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	options := set.String("o", "", "")

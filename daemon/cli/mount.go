@@ -83,6 +83,7 @@ type mountCommand struct {
 	snapshot   string
 	ready      int
 	mountpoint string
+	helper     bool // mount(8) asks
 }
 
 func (c *mountCommand) flags(f *flag.FlagSet) {
@@ -123,7 +124,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	defer cancel()
 	err := c.serve(ctx, e, func(s *daemon.Service) {
 		told = true
-		if err := tell(pipe, answer{DID: s.Status().DID}); err != nil {
+		if err := errors.Join(ownSession(), tell(pipe, answer{DID: s.Status().DID})); err != nil {
 			cancel() // nobody waits for this drive any more
 		}
 	})
@@ -177,6 +178,9 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 	if c.snapshot != "" {
 		t.args = append(t.args, "--snapshot", c.snapshot)
 	}
+	// The kernel mounts an automount for the process group of systemd's mount(8) alone: all
+	// others wait until it is done, and a daemon that was one of them would wait for itself.
+	t.stays = c.helper
 	if c.drive.ipfs != "" {
 		t.args = append(t.args, "--ipfs", cfg.IPFS)
 	}

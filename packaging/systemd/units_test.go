@@ -19,7 +19,7 @@ func TestUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for unit, exposure := range map[string]string{ // in tenths
-		"system/ipfscloud.service": "45", "system/ipfscloud@.service": "45", "user/ipfscloud.service": "",
+		"system/ipfscloud.service": "40", "system/ipfscloud@.service": "40", "user/ipfscloud.service": "",
 		"system/ipfscloud-horizon.socket": "", "../egress/ipfscloud-egress.service": "13",
 	} {
 		b, err := os.ReadFile(unit)
