@@ -137,7 +137,7 @@ deb:
 # Where ipfscloud looks for them.
 install-egress: egress
 	install -d $(DESTDIR)$(PREFIX)/lib/ipfscloud
-	install -m 755 bin/ipfs bin/ipfs-cluster-service bin/ipfs-cluster-ctl $(DESTDIR)$(PREFIX)/lib/ipfscloud/
+	install -m 755 bin/ipfs bin/ipfs-cluster-service $(DESTDIR)$(PREFIX)/lib/ipfscloud/
 
 deb-egress: build
 	rm -rf $(DEBROOT)-egress

@@ -119,7 +119,7 @@ func packEgress(t *testing.T, packages string) {
 	if err := os.MkdirAll(lib, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, nil, "cp", b.IPFS, b.ClusterService, b.ClusterCtl, lib)
+	run(t, nil, "cp", b.IPFS, b.ClusterService, lib)
 	dist := filepath.Join(packages, "egress")
 	if err := os.Mkdir(dist, 0o700); err != nil {
 		t.Fatal(err)
