@@ -149,7 +149,7 @@ func decodeConfig(path, text, drive string) (Config, error) {
 	if err := unknown(path, &meta, ""); err != nil {
 		return first, err
 	}
-	if meta.IsDefined("drive") && meta.Type("drive") != "Hash" {
+	if kind := meta.Type("drive"); kind != "" && kind != "Hash" { // "" is the table that [drive.NAME] implies
 		return first, fmt.Errorf("%w: %s: drive is no table of drives: want [drive.NAME]", ErrConfig, path)
 	}
 	chosen := first
