@@ -47,6 +47,7 @@ var _ Tree = (*fs.Tree)(nil)
 const cacheSeconds = 600
 
 const (
+	writeCache         = 1 << 0  // FUSE_WRITE_CACHE: pages that were changed through mappings
 	writeKillSuidgid   = 1 << 2  // FUSE_WRITE_KILL_SUIDGID
 	setattrKillSuidgid = 1 << 11 // FATTR_KILL_SUIDGID
 	openKillSuidgid    = 1 << 0  // FUSE_OPEN_KILL_SUIDGID
@@ -69,6 +70,7 @@ type raw struct {
 	// writeBack makes the kernel write back, and forget, what it has of a range of a file.
 	writeBack func(ino uint64, off, n int64) error
 	writing   chan struct{} // bounds the threads that wait for it
+	holes     holes
 
 	listings *listings
 }
@@ -310,6 +312,9 @@ func (r *raw) Write(c <-chan struct{}, in *gofuse.WriteIn, p []byte) (uint32, go
 		if err := r.killPriv(c, &in.InHeader); err != nil {
 			return 0, r.fail(err)
 		}
+	}
+	if in.WriteFlags&writeCache != 0 {
+		r.holes.keep(in.NodeId, in.Offset, p)
 	}
 	n, err := r.tree.Write(request{c}, fs.Ino(in.NodeId), in.Offset, p)
 	return uint32(n), r.fail(err)
