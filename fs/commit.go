@@ -283,6 +283,7 @@ func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.P
 func (c *committer) freeze() *job {
 	c.sealing.Lock()
 	defer c.sealing.Unlock()
+	c.spillOrphans()
 	for {
 		for c.sealSome() {
 		}
