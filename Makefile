@@ -11,7 +11,7 @@ ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,s
 DIST ?= bin/deb
 DEBROOT ?= bin/deb-root
 
-.PHONY: build run test lint bench bench-scale soak man completions install install-egress deb deb-egress clean
+.PHONY: build run test lint bench bench-scale soak man completions install deb clean
 
 build: bin/ipfscloud bin/mount.ipfscloud
 
@@ -97,6 +97,12 @@ soak:
 	$(GO) test -run xxx -fuzz FuzzRequest -fuzztime 2m ./auth/login
 	$(GO) test -run xxx -fuzz FuzzResponse -fuzztime 2m ./auth/login
 
+# The pictures of the page in the README, taken by its tests in a real Chromium.
+.PHONY: screenshots
+screenshots:
+	contrib/install-needs screenshots
+	IPFSCLOUD_SCREENSHOTS=$(CURDIR)/contrib/screenshots $(GO) test -count=1 -run Chromium ./daemon/horizon
+
 man: build
 	rm -rf bin/man
 	bin/ipfscloud man bin/man
@@ -132,18 +138,7 @@ deb:
 	rm -rf $(DEBROOT)
 	$(MAKE) --no-print-directory install DESTDIR=$(DEBROOT) PREFIX=/usr
 	install -d $(DIST)
-	packaging/deb/pack ipfscloud $(DEBROOT) $(DIST)
-
-# Where ipfscloud looks for them.
-install-egress: egress
-	install -d $(DESTDIR)$(PREFIX)/lib/ipfscloud
-	install -m 755 bin/ipfs bin/ipfs-cluster-service $(DESTDIR)$(PREFIX)/lib/ipfscloud/
-
-deb-egress: build
-	rm -rf $(DEBROOT)-egress
-	$(MAKE) --no-print-directory install-egress DESTDIR=$(DEBROOT)-egress PREFIX=/usr
-	install -d $(DIST)
-	packaging/deb/pack ipfscloud-egress $(DEBROOT)-egress $(DIST)
+	packaging/deb/pack $(DEBROOT) $(DIST)
 
 clean:
 	rm -rf bin

@@ -101,6 +101,9 @@ func (e *egress) describe(out *horizon.State) {
 	for _, p := range e.keeper.Pins() {
 		pin := horizon.Pin{CID: p.CID, Name: p.Name, State: horizon.PinState(p.State), Since: p.Since,
 			Copies: p.Copies, Target: p.Target, Newest: p.Newest}
+		if n, err := fs.ParseSequence(p.Metadata[sequenceKey]); err == nil { // what people know it by
+			pin.Name = fmt.Sprintf("commit %d", n)
+		}
 		for _, x := range p.Peers {
 			pin.Peers = append(pin.Peers, horizon.PinPeer{Name: x.Name, ID: x.ID, Status: x.Status, Held: x.Held, Error: x.Error})
 		}

@@ -15,24 +15,38 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// Shoot leaves a picture of the window, or of the whole page, as NAME.png in the directory
-// that the environment variable IPFSCLOUD_SCREENSHOTS names. Without it there is none.
-func (b *Tab) Shoot(name string, whole bool) {
+// screenshots names the directory for pictures that are shown to people. Without it there
+// are none.
+const screenshots = "IPFSCLOUD_SCREENSHOTS"
+
+// Shoot leaves a picture of the window as NAME.png, if pictures are asked for.
+func (b *Tab) Shoot(name string) {
 	b.t.Helper()
-	if dir := os.Getenv("IPFSCLOUD_SCREENSHOTS"); dir != "" {
-		b.ShootTo(dir, name, whole)
+	if dir := os.Getenv(screenshots); dir != "" {
+		b.shoot(dir, name, chromedp.CaptureScreenshot)
 	}
 }
 
-// ShootTo leaves a picture in a directory.
-func (b *Tab) ShootTo(dir, name string, whole bool) {
+// ShootPart leaves a picture of an element, if pictures are asked for.
+func (b *Tab) ShootPart(name, selector string) {
+	b.t.Helper()
+	if dir := os.Getenv(screenshots); dir != "" {
+		b.shoot(dir, name, func(shot *[]byte) chromedp.Action {
+			return chromedp.Screenshot(selector, shot, chromedp.ByQuery, chromedp.NodeVisible)
+		})
+	}
+}
+
+// ShootWhole leaves a picture of the whole page in a directory.
+func (b *Tab) ShootWhole(dir, name string) {
+	b.t.Helper()
+	b.shoot(dir, name, func(shot *[]byte) chromedp.Action { return chromedp.FullScreenshot(shot, 100) })
+}
+
+func (b *Tab) shoot(dir, name string, how func(*[]byte) chromedp.Action) {
 	b.t.Helper()
 	var shot []byte
-	action := chromedp.CaptureScreenshot(&shot)
-	if whole {
-		action = chromedp.FullScreenshot(&shot, 100)
-	}
-	b.Do("screenshot", action)
+	b.Do("screenshot", how(&shot))
 	small, err := shrink(shot)
 	if err != nil {
 		b.t.Fatal("screenshot: ", err)

@@ -246,7 +246,7 @@ func (c *egressCommand) use(e *env) error {
 func (c *egressCommand) listPeers(ctx context.Context, e *env) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cfg, err := e.home.LoadConfig()
+	cfg, err := daemon.LoadConfig(e.home.Config)
 	if err != nil {
 		return err
 	}

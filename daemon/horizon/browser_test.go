@@ -73,9 +73,17 @@ func anHour(s *Server) {
 func TestChromiumLogin(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	b := browse(t, 1200, 900)
-	b.enter(s)
+	b := browse(t, 1000, 620)
+	b.Goto(s.URL(), "#login") // nobody is logged in
+	code := s.Login().Code
+	b.Do("type the code", chromedp.SendKeys("#code", code))
+	b.readable()
+	b.Shoot("login")
+	b.Follow("#login button", "#sentence")
 	b.Says("#sentence", "Everything is stored in 3 places.")
+	b.Follow(`button[formaction="/logout"]`, "#login")
+	// By the link, which has the code in it.
+	b.enter(s)
 	if url := js[string](b, "location.href"); url != s.URL() {
 		t.Errorf("after the login: %s", url)
 	}

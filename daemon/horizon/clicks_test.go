@@ -65,8 +65,14 @@ func TestChromiumLiveProgress(t *testing.T) {
 	if now := b.Text("#announce"); now != announced {
 		t.Errorf("every number is announced: %q after %q", now, announced)
 	}
+	for left > total*6/10 {
+		left -= 10_000_000
+		set(left)
+		time.Sleep(20 * time.Millisecond) // the pace of the copying
+	}
+	eventually(t, "a third is stored", func() bool { return js[bool](b, "(p => p.value > p.max / 3)(document.querySelector('progress'))") })
 	js[bool](b, "document.querySelector('.numbers').open = false, scrollTo(0, 0), true")
-	b.Shoot("progress", false)
+	b.Shoot("progress")
 	js[bool](b, "document.querySelector('.numbers').open = true")
 	s.source.change(func(st *State) {
 		c := st.Counters
@@ -101,9 +107,13 @@ func TestChromiumPeerDiesAndRetry(t *testing.T) {
 	if n := js[int](b, "document.querySelectorAll('.graph .down').length"); n != 1 {
 		t.Errorf("%d peers are crossed out", n)
 	}
+	const peers, copies = `section[aria-labelledby="h-peers"]`, `section[aria-labelledby="h-copies"]`
+	b.Shoot("care")
+	b.ShootPart("peer-down", peers)
 	s.source.change(func(st *State) { c := st.Counters; *st = whole; st.Counters = c })
 	b.Says("#sentence", "Everything is stored in 3 places.")
 	b.Says("#peers", "3 of 3 peers are up.")
+	b.ShootPart("peer-back", peers)
 
 	// A copy fails, and a person has it tried again.
 	failed := func(state PinState, copies int) {
@@ -122,6 +132,7 @@ func TestChromiumPeerDiesAndRetry(t *testing.T) {
 	}
 	b.Says("#feed", "Live")
 	b.Says("#copies", "office: pin error, context deadline exceeded")
+	b.ShootPart("retry", copies)
 	b.Follow(`button[formaction="/retry"]`, ".said")
 	b.Says(".said", "tried again")
 	if retried, _ := s.source.acts(); !slices.Equal(retried, []string{cidOf(1040)}) {
@@ -139,7 +150,7 @@ func TestChromiumPeerDiesAndRetry(t *testing.T) {
 func TestChromiumUnpin(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	b := browse(t, 1200, 900)
+	b := browse(t, 1000, 620)
 	b.enter(s)
 	link := func(n int) string { return fmt.Sprintf(`a[href="/unpin?cid=%s"]`, cidOf(n)) }
 	if js[bool](b, "!!document.querySelector('"+link(1042)+"')") {
@@ -149,9 +160,9 @@ func TestChromiumUnpin(t *testing.T) {
 	b.Says("h1", "Give up the copies of “commit 1040”?")
 	b.fits()
 	b.readable()
+	b.Shoot("unpin")
 	b.Do("dark", dark())
 	b.readable()
-	b.Shoot("unpin", false)
 	b.Follow(".row a", "#sentence")
 	if _, unpinned := s.source.acts(); len(unpinned) > 0 {
 		t.Fatalf("unpinned without a word: %v", unpinned)
@@ -279,6 +290,5 @@ func TestChromiumNoNews(t *testing.T) {
 	if js[string](b, "document.title") != "No news – Horizon" || b.Text("#feed") != "Not live" {
 		t.Error("the page looks live")
 	}
-	b.Shoot("no-news", false)
 	b.readable()
 }

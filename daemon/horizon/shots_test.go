@@ -2,6 +2,8 @@ package horizon
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +108,7 @@ func TestChromiumLooks(t *testing.T) {
 	t.Parallel()
 	s := serve(t, anHour)
 	fresh, looks := s.source.state, os.Getenv("IPFSCLOUD_LOOKS")
+	shown := map[string]string{"safe-light": "safe", "safe-dark": "dark", "care-narrow": "narrow"}
 	b := browse(t, 1200, 900)
 	b.enter(s)
 	for _, day := range []struct {
@@ -138,9 +141,42 @@ func TestChromiumLooks(t *testing.T) {
 			b.fits()
 			b.readable()
 			if looks != "" {
-				b.ShootTo(looks, day.name+"-"+look.name, false)
-				b.ShootTo(looks, day.name+"-"+look.name+"-whole", true)
+				b.ShootWhole(looks, day.name+"-"+look.name)
+			}
+			if name := shown[day.name+"-"+look.name]; name != "" {
+				b.Shoot(name)
 			}
 		}
+	}
+}
+
+// The pictures that `make screenshots` takes are all shown, and small.
+func TestScreenshotsAreShown(t *testing.T) {
+	dir := filepath.Join("..", "..", "contrib", "screenshots")
+	page, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := int64(0)
+	for _, name := range []string{"safe", "login", "progress", "care", "peer-down", "peer-back", "retry", "unpin", "dark", "narrow"} {
+		file, err := os.Stat(filepath.Join(dir, name+".png"))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		sum += file.Size()
+		if !strings.Contains(string(page), "("+name+".png)") {
+			t.Errorf("%s is not shown beside the pictures", name)
+		}
+		if !strings.Contains(string(readme), "contrib/screenshots/"+name+".png") {
+			t.Errorf("the README does not show %s", name)
+		}
+	}
+	if sum > 800_000 {
+		t.Errorf("the pictures take %d bytes", sum)
 	}
 }

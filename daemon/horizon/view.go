@@ -206,7 +206,7 @@ func (v view) PeersUp() int {
 
 // Retriable: trying again makes sense.
 func (p Pin) Retriable() bool {
-	return p.State == PinFailed || p.State == PinShort || p.State == PinLost
+	return p.State == PinFailed || p.State == PinShort || p.State == PinLost || p.State == PinHeld && p.Copies < p.Target
 }
 
 // Label is what a person knows the pin by.

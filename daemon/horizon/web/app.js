@@ -7,15 +7,19 @@
   // Logging in: the code stands in the fragment, which is not sent by itself.
   const login = document.getElementById('login');
   if (login) {
-    const code = location.hash.slice(1);
-    if (!code) { login.elements.code.focus(); return; }
-    history.replaceState(null, '', '/login');
-    fetch('/login', {method: 'POST', body: new URLSearchParams({code})}).then(r => {
-      if (r.ok) { location.replace('/'); return; }
-      const p = document.getElementById('problem');
-      p.textContent = 'This code was used already, or is too old.';
-      p.hidden = false;
-    });
+    const redeem = () => {
+      const code = location.hash.slice(1);
+      if (!code) { login.elements.code.focus(); return; }
+      history.replaceState(null, '', '/login');
+      fetch('/login', {method: 'POST', body: new URLSearchParams({code})}).then(r => {
+        if (r.ok) { location.replace('/'); return; }
+        const p = document.getElementById('problem');
+        p.textContent = 'This code was used already, or is too old.';
+        p.hidden = false;
+      });
+    };
+    addEventListener('hashchange', redeem); // a new link, pasted while this page is open
+    redeem();
     return;
   }
   if (!('live' in document.body.dataset)) return;
