@@ -30,7 +30,7 @@ func startKeeper(t *testing.T, answer http.HandlerFunc, cfg KeeperConfig) *Keepe
 			if !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Run does not end with its context")
 		}
 	})
@@ -39,7 +39,7 @@ func startKeeper(t *testing.T, answer http.HandlerFunc, cfg KeeperConfig) *Keepe
 
 func eventually(t *testing.T, k *Keeper, what string, ok func(Summary) bool) {
 	t.Helper()
-	for limit := time.After(10 * time.Second); ; {
+	for limit := time.After(time.Minute); ; {
 		changed := k.Changed()
 		if ok(k.Summary()) {
 			return
@@ -114,7 +114,7 @@ func TestWaitForWhatWillNotBe(t *testing.T) {
 		if !errors.Is(err, ErrNotWanted) {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it waits for what nobody wants any more")
 	}
 	if len(k.Pins()) != 0 {

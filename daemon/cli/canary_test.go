@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,9 @@ func TestCanaryStaysInside(t *testing.T) {
 	if err := os.Link(filepath.Join(dir, "small-"+canary), d.on("hard-"+canary)); err != nil {
 		t.Fatal(err)
 	}
+	// What opens the drive is nowhere either, but in the files that the test itself made.
+	secrets := [][]byte{[]byte(canary), []byte("correct horse"), bytes.TrimSpace(mustRead(t, d.path("phrase")))}
+	given := []string{d.path("pass"), d.path("phrase")}
 	look := func(when string) {
 		t.Helper()
 		files := 0
@@ -50,6 +54,8 @@ func TestCanaryStaysInside(t *testing.T) {
 			switch {
 			case path == d.mnt:
 				return filepath.SkipDir
+			case slices.Contains(given, path):
+				return nil
 			case err != nil:
 				if os.IsNotExist(err) { // a daemon at work replaces files
 					return nil
@@ -59,8 +65,10 @@ func TestCanaryStaysInside(t *testing.T) {
 				t.Errorf("%s: the name of %s", when, path)
 			case e.Type().IsRegular():
 				b, err := os.ReadFile(path)
-				if err == nil && bytes.Contains(b, []byte(canary)) {
-					t.Errorf("%s: %s", when, path)
+				for i, secret := range secrets {
+					if err == nil && bytes.Contains(b, secret) {
+						t.Errorf("%s: %s holds secret %d", when, path, i)
+					}
 				}
 				files++
 			}

@@ -22,11 +22,6 @@ func (c *destroyCommand) run(ctx context.Context, e *env) error {
 	if _, err := daemon.Connect(ctx, e.home); err == nil {
 		return fmt.Errorf("the drive is mounted; unmount it first: %w", daemon.ErrBusy)
 	}
-	if a, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
-		if err := a.Logout(ctx); err != nil {
-			return err
-		}
-	}
 	id, err := auth.Inspect(e.home.Keystore)
 	if err != nil && !errors.Is(err, auth.ErrKeystore) {
 		return err
@@ -41,6 +36,11 @@ func (c *destroyCommand) run(ctx context.Context, e *env) error {
 		}
 		if got != "destroy" {
 			return errors.New("nothing was removed")
+		}
+	}
+	if a, err := auth.Dial(ctx, e.home.AgentSocket()); err == nil {
+		if err := a.Logout(ctx); err != nil {
+			return err
 		}
 	}
 	return e.home.Destroy()

@@ -61,7 +61,7 @@ func TestInterruptOvertakesItsRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the request waits for ever")
 		}
 	}
@@ -111,7 +111,7 @@ func TestInterruptOnlyOfTheKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the request of a killed process waits for ever")
 	}
 	<-fs.cancelled
