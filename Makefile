@@ -83,7 +83,7 @@ bench-scale: build
 soak:
 	contrib/install-needs test
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
-	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move' -v ./cluster
+	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move|Cost' -v ./cluster
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run Model ./fs
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs

@@ -121,6 +121,9 @@ func (b *book) enterReport(e *entry, id string, p *wireState, asked, now time.Ti
 	}
 	s := statusFrom(p.Status)
 	r := e.reports[id]
+	if r == nil && (s == statusUnexpectedlyUnpinned || s == statusUnpinned) && asked.Sub(e.accepted) < settleTime {
+		return false // it has not heard of the pin yet: there is nothing that it has lost
+	}
 	if r == nil {
 		r = &report{since: now}
 		e.reports[id] = r

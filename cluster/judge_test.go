@@ -136,3 +136,24 @@ func TestDeafPeer(t *testing.T) {
 		return !slices.ContainsFunc(s.b.order(), func(e *entry) bool { return s.b.copies(e) != 3 })
 	})
 }
+
+// A peer that has not heard of a pin yet reports it as one that it should have and has not.
+// It has lost nothing; if it goes on to say so, it is asked to fetch it.
+func TestNotHeardOfYet(t *testing.T) {
+	s := newSim(t, 3, Policy{Min: 2, Max: 3}, KeeperConfig{})
+	cid := testCID(1)
+	s.want(Want{CID: cid, Newest: true})
+	s.until("accepted", time.Minute, func() bool { return s.count(doPin, cid) == 1 })
+	for _, p := range s.peers {
+		delete(p.pins, cid)
+	}
+	s.run(3 * time.Second)
+	if p := s.pin(cid); p.State != StateQueued || strings.Contains(p.Reason, "any more") || s.count(doRecover, cid) != 0 {
+		t.Errorf("%+v", p)
+	}
+	s.run(settleTime)
+	if s.count(doRecover, cid) == 0 {
+		t.Error("peers that never heard of it are not asked to fetch it", s.dump())
+	}
+	s.until("held", time.Minute, s.is(cid, StateHeld, 3))
+}

@@ -13,7 +13,7 @@ import (
 // catches up, and takes over through it.
 func TestDeviceJoinsOverEgress(t *testing.T) {
 	t.Parallel()
-	f := fleettest.Up(t, fleet.Config{Peers: 1})
+	f := fleettest.Up(t, fleet.Config{Peers: 1, TLS: true})
 	a, b := newHome(t), newHome(t)
 	a.use(f)
 	a.init()
@@ -22,7 +22,7 @@ func TestDeviceJoinsOverEgress(t *testing.T) {
 	a.sh("mkdir x; echo first > x/file; head -c 300000 /dev/urandom > x/blob; sync -f x")
 
 	b.says(ExitNotFound, "egress use", append([]string{"device", "add", "--egress"}, b.passfile()...)...)
-	b.use(f)
+	b.useToken(f)
 	request := asks{}
 	b.json(&request, append([]string{"device", "add", "--egress"}, b.passfile()...)...)
 	b.says(ExitNotFound, "no answer", append([]string{"device", "add", "--egress", "--wait", "1ms", "--code", "AAAA-AAAA"}, b.passfile()...)...)

@@ -74,7 +74,7 @@ func (c *egressCommand) run(ctx context.Context, e *env) error {
 	case "peers":
 		return c.listPeers(ctx, e)
 	case "use":
-		return c.use(e)
+		return c.use(ctx, e)
 	case "token":
 		t, err := daemon.FleetToken(e.home)
 		if err != nil {
@@ -223,7 +223,7 @@ func (c *egressCommand) status(ctx context.Context, e *env) error {
 	return err
 }
 
-func (c *egressCommand) use(e *env) error {
+func (c *egressCommand) use(ctx context.Context, e *env) error {
 	u := daemon.EgressUse{URLs: c.args, CAFile: c.ca, AuthFile: c.auth}
 	if len(c.args) == 1 && (c.args[0] == "local" || c.args[0] == "none") {
 		u.URLs, u.Local = nil, c.args[0] == "local"
@@ -238,7 +238,35 @@ func (c *egressCommand) use(e *env) error {
 		fmt.Fprintln(e.err, "The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
 	default:
 		fmt.Fprintln(e.err, "The drive keeps no copies elsewhere, from the next mount on.")
+		return nil
 	}
+	return c.tryOut(ctx, e)
+}
+
+// tryOut tells whether the Egress that was chosen answers. It need not, now.
+func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	cfg, err := daemon.LoadConfig(e.home.Config)
+	if err != nil {
+		return err
+	}
+	if len(cfg.Egress.URL) > 0 {
+		fmt.Fprintln(e.err, "But the configuration says egress.url, which goes before this.")
+		return nil
+	}
+	peers, err := daemon.EgressPeers(ctx, e.home, cfg)
+	if err != nil {
+		fmt.Fprintln(e.err, "It cannot be used now:", err)
+		return nil
+	}
+	up := 0
+	for _, p := range peers {
+		if p.Up {
+			up++
+		}
+	}
+	fmt.Fprintf(e.err, "It answers: %d of %d peers are up.\n", up, len(peers))
 	return nil
 }
 

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +35,50 @@ func (d *drive) use(f *fleet.Fleet, urls ...string) {
 	if len(urls) == 0 {
 		urls = f.Endpoints()
 	}
-	d.ok(append([]string{"egress", "use", "--auth-file", d.path("egress-auth")}, urls...)...)
+	d.choose(f, urls)
+}
+
+// useToken is use with a token in place of the password.
+func (d *drive) useToken(f *fleet.Fleet) {
+	d.t.Helper()
+	info := f.Info()
+	req, err := http.NewRequestWithContext(d.t.Context(), http.MethodPost, info.Endpoints[0].URL+"/token", nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	req.SetBasicAuth(info.Username, info.Password)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}}
+	defer transport.CloseIdleConnections()
+	if info.CAFile != "" {
+		pem, err := os.ReadFile(info.CAFile)
+		if err != nil || !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
+			d.t.Fatal("the certificate: ", err)
+		}
+	}
+	resp, err := (&http.Client{Transport: transport, Timeout: 30 * time.Second}).Do(req)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	var made struct{ Token string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || made.Token == "" {
+		d.t.Fatalf("no token: %s %v", resp.Status, err)
+	}
+	if err := os.WriteFile(d.path("egress-auth"), []byte("bearer:"+made.Token+"\n"), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	d.choose(f, f.Endpoints())
+}
+
+func (d *drive) choose(f *fleet.Fleet, urls []string) {
+	d.t.Helper()
+	args := []string{"egress", "use", "--auth-file", d.path("egress-auth")}
+	if ca := f.Info().CAFile; ca != "" {
+		args = append(args, "--ca", ca)
+	}
+	if _, problem, code := d.run(append(args, urls...)...); code != ExitOK || !strings.Contains(problem, "It answers: ") {
+		d.t.Fatalf("egress use: %d %s", code, problem)
+	}
 }
 
 func (d *drive) pins() []daemon.Pin {
@@ -294,7 +340,9 @@ func TestEgressRefusals(t *testing.T) {
 	d.fails(ExitUsage, "sync", "--durability", "egress:2") // there is none
 	d.umount()
 	// An Egress that is not there: the drive works, and status says so.
-	d.ok("egress", "use", "http://127.0.0.1:1")
+	if _, problem, code := d.run("egress", "use", "http://127.0.0.1:1"); code != ExitOK || !strings.Contains(problem, "cannot be used now") {
+		t.Errorf("egress use of one that is not there: %d %s", code, problem)
+	}
 	if err := os.WriteFile(d.home.Config, []byte("deadline = \"3s\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
