@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,9 @@ const (
 	vaultKey    = "vault"
 	deviceKey   = "device"
 	sequenceKey = "sequence"
-	snapshotKey = "snapshot" // names, a line each
+	snapshotKey = "snapshot" // of one that is retained; its name is nobody's business
+
+	snapshotMark = "yes"
 
 	keepCommits = 64               // that are remembered, at most
 	askPeers    = 5 * time.Second  // for how many there are, at the start
@@ -280,8 +281,7 @@ func (e *egress) wantRetained(wants []cluster.Want) []cluster.Want {
 			i = len(wants)
 			wants = append(wants, e.wantCommit(x.CID, x.Device, x.Sequence))
 		}
-		m := wants[i].Metadata
-		m[snapshotKey] = strings.TrimPrefix(m[snapshotKey]+"\n"+x.Name, "\n")
+		wants[i].Metadata[snapshotKey] = snapshotMark
 	}
 	return wants
 }

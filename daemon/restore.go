@@ -31,10 +31,9 @@ func (s *Service) network() (*ipfs.Network, error) {
 
 // pinned is a commit as a pin in Egress names it.
 type pinned struct {
-	name      fs.CommitName
-	cid       fs.CID
-	time      time.Time // of the pin
-	snapshots string    // names, a line each
+	name     fs.CommitName
+	cid      fs.CID
+	snapshot bool
 }
 
 // findInEgress looks for vaults of this identity among the pins of Egress, verifies their
@@ -64,7 +63,7 @@ func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
 		switch {
 		case err == nil:
 			found = append(found, f)
-			s.found[vault] = snapshotsOf(commits)
+			s.found[vault] = s.snapshotsAmong(ctx, commits)
 		case !errors.Is(err, crypt.ErrNotRecipient): // else another person's
 			last = err
 		}
@@ -91,7 +90,7 @@ func vaultsOf(pins []cluster.Found) map[string][]pinned {
 			continue // not one of ours
 		}
 		name := fs.CommitName{Vault: p.Metadata[vaultKey], Device: p.Metadata[deviceKey], Sequence: seq}
-		out[name.Vault] = append(out[name.Vault], pinned{name, cid, p.Created, p.Metadata[snapshotKey]})
+		out[name.Vault] = append(out[name.Vault], pinned{name, cid, p.Metadata[snapshotKey] != ""})
 	}
 	for _, commits := range out {
 		slices.SortFunc(commits, func(a, b pinned) int {

@@ -141,7 +141,7 @@ func (s *snapshots) meet(vault string, others []Snapshot) error {
 	}
 	return s.change(vault, func(all []Snapshot) ([]Snapshot, error) {
 		for _, x := range others {
-			if !slices.ContainsFunc(all, func(y Snapshot) bool { return x.Name == y.Name }) {
+			if !slices.ContainsFunc(all, func(y Snapshot) bool { return x.Name == y.Name || x.CID == y.CID }) {
 				all = append(all, x)
 			}
 		}
@@ -246,16 +246,26 @@ func (s *Service) at(name string) (*fs.At, error) {
 	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid}, nil
 }
 
-// snapshotsOf are the snapshots that the pins of a vault tell of. What they say is held
-// against the commit when it is opened.
-func snapshotsOf(commits []pinned) (all []Snapshot) {
+// restoreSnapshots is how many snapshots are looked for, the newest.
+const restoreSnapshots = 100
+
+// snapshotsAmong are the snapshots among the commits that Egress keeps of a vault. It does
+// not know their names: here they are called by their times.
+func (s *Service) snapshotsAmong(ctx context.Context, commits []pinned) (all []Snapshot) {
 	for _, c := range commits {
-		for name := range strings.SplitSeq(c.snapshots, "\n") {
-			known := slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name })
-			if checkSnapshotName(name) == nil && !known {
-				all = append(all, Snapshot{Name: name, Device: c.name.Device, Sequence: c.name.Sequence, CID: c.cid.String(), Time: c.time})
-			}
+		if !c.snapshot || len(all) == restoreSnapshots {
+			continue
 		}
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+		if err != nil {
+			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
+			continue
+		}
+		name := h.Time.UTC().Format(time.RFC3339)
+		if slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name }) {
+			name += fmt.Sprintf(" (%d)", h.Sequence)
+		}
+		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.cid.String(), Time: h.Time})
 	}
 	return all
 }

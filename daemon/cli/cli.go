@@ -84,7 +84,7 @@ func entries() []entry {
 			"What was stored in the embedded node is gone with it. What lies in other IPFS nodes stays there as ciphertext. Without the recovery phrase nobody can read it any more.", false,
 			func() command { return &destroyCommand{} }},
 		{"snapshot", "create [NAME] | list | remove NAME", "keep the drive as it is now, beside what it becomes",
-			"`snapshot create` commits what was written and keeps that commit: its blocks stay in the node, its copies at Egress, until `snapshot remove`. Without NAME it is named by the time. `mount --snapshot NAME` mounts one, read-only, while the drive is not mounted; copy out of it what you want back. What a snapshot shares with the newest state takes no space twice. After a restore from Egress alone the snapshots are there too.", false,
+			"`snapshot create` commits what was written and keeps that commit: its blocks stay in the node, its copies at Egress, until `snapshot remove`. Without NAME it is named by the time. `mount --snapshot NAME` mounts one, read-only, while the drive is not mounted; copy out of it what you want back. What a snapshot shares with the newest state takes no space twice. After a restore from Egress alone the snapshots are there too, named by their times: Egress is not told their names.", false,
 			func() command { return &snapshotCommand{} }},
 		{"pins", "", "show which copies there are, and what each peer reports", "", false,
 			func() command { return &pinsCommand{} }},
