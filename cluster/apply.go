@@ -122,7 +122,7 @@ func (b *book) enterReport(e *entry, id string, p *wireState, asked, now time.Ti
 	s := statusFrom(p.Status)
 	r := e.reports[id]
 	if r == nil && (s == statusUnexpectedlyUnpinned || s == statusUnpinned) && asked.Sub(e.accepted) < settleTime {
-		return false // it has not heard of the pin yet: there is nothing that it has lost
+		return true // it has not heard of the pin yet: it has lost nothing, and is asked again soon
 	}
 	if r == nil {
 		r = &report{since: now}
