@@ -29,17 +29,19 @@ type EgressStatus struct {
 
 // Pin is a commit that Egress keeps, or is to keep.
 type Pin struct {
-	CID     string    `json:"cid"`
-	Name    string    `json:"name"`
-	State   string    `json:"state"`
-	Since   time.Time `json:"since"`
-	Reason  string    `json:"reason,omitempty"`
-	Copies  int       `json:"copies"`
-	Target  int       `json:"target"`
-	Newest  bool      `json:"newest"`
-	AsOf    time.Time `json:"as_of"`
-	Peers   []PinPeer `json:"peers"`
-	Created time.Time `json:"created,omitzero"`
+	CID    string    `json:"cid"`
+	Name   string    `json:"name"`
+	State  string    `json:"state"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+	Copies int       `json:"copies"`
+	Target int       `json:"target"`
+	Newest bool      `json:"newest"`
+	// Snapshots are the names by which it is retained.
+	Snapshots []string  `json:"snapshots,omitempty"`
+	AsOf      time.Time `json:"as_of"`
+	Peers     []PinPeer `json:"peers"`
+	Created   time.Time `json:"created,omitzero"`
 }
 
 // PinPeer is what one peer reports of a pin.
@@ -183,6 +185,9 @@ func (s *Service) listPins() ([]Pin, error) {
 		return nil, ErrNoEgress
 	}
 	pins := s.egress.pins()
+	for i := range pins {
+		pins[i].Snapshots = s.snapshots.of(pins[i].CID)
+	}
 	if pins == nil {
 		pins = []Pin{}
 	}
@@ -199,6 +204,9 @@ func (s *Service) retryPin(cid string) error {
 func (s *Service) unpin(cid string) error {
 	if s.egress == nil {
 		return ErrNoEgress
+	}
+	if names := s.snapshots.of(cid); len(names) > 0 {
+		return fmt.Errorf("this is the snapshot %q; `ipfscloud snapshot remove` gives it up: %w", names[0], fs.ErrInvalid)
 	}
 	return egressError(s.egress.keeper.Unpin(cid))
 }

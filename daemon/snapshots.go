@@ -96,6 +96,16 @@ func (s *snapshots) sequences() []uint64 {
 	return out
 }
 
+// of are the names of a commit.
+func (s *snapshots) of(cid string) (names []string) {
+	for _, x := range s.list() {
+		if x.CID == cid {
+			names = append(names, x.Name)
+		}
+	}
+	return names
+}
+
 func (s *snapshots) find(name string) (Snapshot, error) {
 	for _, x := range s.list() {
 		if x.Name == name {

@@ -178,6 +178,12 @@ func TestEgressUpToRestore(t *testing.T) {
 		all := snapshot(d)
 		return len(all) == 1 && all[0].Name == "before" && all[0].Copies == 3 && all[0].State == "held" && len(d.pins()) == 2
 	})
+	if out := d.ok("pins"); !strings.Contains(out, "(newest)") || !strings.Contains(out, "(snapshot before)") {
+		t.Errorf("pins: %s", out)
+	}
+	if problem := d.fails(ExitUsage, "unpin", "--yes", snapshot(d)[0].CID); !strings.Contains(problem, "snapshot remove") {
+		t.Errorf("unpinning a snapshot: %s", problem)
+	}
 	want := sums(t, d.mnt)
 	sequence := d.status().Commit.Sequence
 	d.umount()

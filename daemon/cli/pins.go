@@ -46,6 +46,9 @@ func (c *pinsCommand) run(ctx context.Context, e *env) error {
 		if p.Newest {
 			mark = "  (newest)"
 		}
+		for _, name := range p.Snapshots {
+			mark += "  (snapshot " + name + ")"
+		}
 		fmt.Fprintf(e.out, "%-8s %d of %d  %s  since %s%s\n", p.State, p.Copies, p.Target, p.CID,
 			p.Since.Local().Format(time.DateTime), mark)
 		if p.Reason != "" {
