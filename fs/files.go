@@ -162,7 +162,7 @@ func (t *Tree) makeRoom(ctx context.Context) {
 
 // room waits while too many bytes are in memory only, until the committer has sealed some.
 func (t *Tree) room(ctx context.Context) error {
-	limit := t.cfg.MemoryLimit / 4
+	limit := t.dirtyLimit()
 	var timer *time.Timer
 	for {
 		t.mu.Lock()
@@ -221,7 +221,6 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 			return
 		}
 	}
-	t.dirtied(int64(len(p)))
 	if i > 0 {
 		e := &in.ext[i-1]
 		s := e.src
@@ -231,13 +230,16 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 				in.ext = in.ext.replace(off, end)
 				e = &in.ext[i-1]
 			}
+			had := cap(s.data)
 			s.data = grow(s.data, p)
+			t.dirtied(int64(cap(s.data) - had))
 			e.len += uint32(len(p))
 			t.full(in, e)
 			return
 		}
 	}
 	s := &source{data: append(make([]byte, 0, max(len(p), 512)), p...)}
+	t.dirtied(int64(cap(s.data)))
 	in.ext = in.ext.replace(off, end, extent{off: off, len: uint32(len(p)), src: s})
 	t.full(in, &in.ext[in.ext.find(off)])
 }

@@ -235,6 +235,9 @@ func (t *Tree) install(j *job, top vaultTop) {
 	}
 	t.linkFrozen = nil
 	t.dirty -= j.dirty
+	if t.dirty > t.dirtyLimit()/2 {
+		t.commits.hurry()
+	}
 	t.freezing = 0
 	t.pendingOps -= j.ops
 	t.pendingBytes -= j.bytes

@@ -391,7 +391,7 @@ func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
 		if o.kind == opStream {
 			streamed += int64(o.size)
 		}
-		if t.dirty > t.cfg.MemoryLimit/4 {
+		if t.dirty > t.dirtyLimit() {
 			t.commits.sealFull()
 		}
 		return nil

@@ -101,6 +101,7 @@ type Tree struct {
 	attempted     uint64     // highest sequence that may have been signed; the committer's own
 	replay        bool       // the journal is being replayed: nothing is logged
 	epoch         uint64     // counts freezes, from 1
+	header        []byte     // of the record that was written last, to be used again
 
 	top        vaultTop            // of the newest commit
 	links      map[Ino]*inode      // inodes with several names, changed since the freeze; nil if gone
@@ -386,9 +387,8 @@ func (t *Tree) log(o *op) error {
 			return err
 		}
 	}
-	var buf [512]byte
-	h := o.header(buf[:0])
-	return t.append(h, o.data)
+	t.header = o.header(t.header[:0])
+	return t.append(t.header, o.data)
 }
 
 func (t *Tree) append(parts ...[]byte) error {
@@ -424,8 +424,8 @@ func (t *Tree) locate(ino Ino) error {
 		}
 		o.parent, o.name = in.parent.attr.Ino, in.name
 	}
-	var buf [512]byte
-	if err := t.append(o.header(buf[:0])); err != nil {
+	t.header = o.header(t.header[:0])
+	if err := t.append(t.header); err != nil {
 		return err
 	}
 	in.located = t.epoch

@@ -74,13 +74,22 @@ func (t *Tree) weigh(in *inode) {
 	}
 }
 
-// dirtied counts bytes that are in memory only.
+// dirtied counts memory of bytes that are in memory only. Half of what may wait begins a
+// commit, so that who goes on writing need not stop for it.
 func (t *Tree) dirtied(n int64) {
+	early := t.dirtyLimit() / 2
+	begin := t.dirty <= early && t.dirty+n > early
 	t.dirty += n
+	if begin && !t.replay {
+		t.commits.hurry()
+	}
 	if t.dirty-t.dirtyBalanced > t.cfg.MemoryLimit/64 {
 		t.balance()
 	}
 }
+
+// dirtyLimit is how many bytes may be in memory only.
+func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
 // balance gives the cache of blobs what the rest leaves of half of the memory limit; the
 // other half is for the node, and for garbage that is not collected yet.

@@ -38,7 +38,7 @@ func TestPackagesAreDARE(t *testing.T) {
 func TestOpenPackages(t *testing.T) {
 	plain := make([]byte, 4*PackageSize)
 	rand.Read(plain)
-	p, sealed, err := SealBlob(plain, 1) // by sio
+	p, sealed, err := SealBlob(plain, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,8 @@
 package crypt
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 
 	"github.com/minio/sio"
@@ -51,19 +49,28 @@ func SealBlob(plain []byte, birth uint64) (Pointer, []byte, error) {
 	if len(plain) == 0 || len(plain) > BlobMax {
 		return Pointer{}, nil, fmt.Errorf("a blob of %d bytes: %w", len(plain), ErrFormat)
 	}
-	p := Pointer{Key: NewKey(), Length: uint32(len(plain)), Birth: birth}
 	padded := Padme(len(plain))
 	size, err := sio.EncryptedSize(uint64(padded))
 	if err != nil {
 		return Pointer{}, nil, fmt.Errorf("size of a sealed blob: %w", err)
 	}
-	src := &paddedReader{data: plain, pad: padded - len(plain)}
-	out := bytes.NewBuffer(make([]byte, 0, size))
-	if _, err := sio.Encrypt(out, src, blobConfig(&p.Key)); err != nil {
-		return Pointer{}, nil, fmt.Errorf("sealing a blob: %w", err)
+	// sio.Encrypt makes the same stream, and twice as much garbage as the stream is long.
+	s := NewPackageSealer()
+	out := make([]byte, 0, size)
+	whole := min((padded-1)/PackageSize, len(plain)/PackageSize) // packages that need no padding; not the last
+	for n := range whole {
+		out = s.Seal(out, uint32(n), plain[n*PackageSize:(n+1)*PackageSize], false)
 	}
-	p.CID = Sum(Raw, out.Bytes())
-	return p, out.Bytes(), nil
+	rest := plain[whole*PackageSize:]
+	if fill := padded - len(plain); fill > 0 {
+		rest = append(append(make([]byte, 0, len(rest)+fill), rest...), make([]byte, fill)...)
+	}
+	for n := whole; len(rest) > 0; n++ {
+		part := rest[:min(len(rest), PackageSize)]
+		rest = rest[len(part):]
+		out = s.Seal(out, uint32(n), part, len(rest) == 0)
+	}
+	return Pointer{CID: Sum(Raw, out), Key: s.Key(), Length: uint32(len(plain)), Birth: birth}, out, nil
 }
 
 // OpenBlob returns the plaintext of a blob, whole, or ErrIntegrity.
@@ -120,24 +127,6 @@ func OpenPage(kind PageKind, p Pointer, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("page %s: %w", p.CID, ErrIntegrity)
 	}
 	return plain[:p.Length:p.Length], nil
-}
-
-// paddedReader gives data and then pad zeros.
-type paddedReader struct {
-	data []byte
-	pad  int
-}
-
-func (r *paddedReader) Read(b []byte) (int, error) {
-	n := copy(b, r.data)
-	r.data = r.data[n:]
-	z := min(len(b)-n, r.pad)
-	clear(b[n : n+z])
-	r.pad -= z
-	if n+z == 0 && len(b) > 0 {
-		return 0, io.EOF
-	}
-	return n + z, nil
 }
 
 // SealedBlobSize is the number of bytes that a blob of n bytes takes when stored.
