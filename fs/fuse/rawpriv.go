@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -42,14 +43,28 @@ func (r *raw) mayKill(c <-chan struct{}, h *gofuse.InHeader, s *fs.SetAttr) erro
 	if a.Mode&unix.S_ISUID == 0 && a.Mode&unix.S_IXGRP == 0 && !s.KillSetgid { // nothing goes
 		return nil
 	}
-	if a.Mode&unix.S_IFMT != unix.S_IFREG || !mayWrite(h, &a, r.acl) {
+	if a.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fs.ErrPermission
+	}
+	acl := false
+	if r.acl {
+		_, err := r.tree.GetXattr(request{c}, fs.Ino(h.NodeId), accessACL)
+		if err != nil && !errors.Is(err, fs.ErrNoAttr) {
+			return err
+		}
+		acl = err == nil
+	}
+	if !mayWrite(h, &a, acl) {
 		return fs.ErrPermission
 	}
 	return nil
 }
 
-// mayWrite tells whether a user who is not the owner may write. With ACLs the bits of the
-// group are the most that any of them gives.
+// accessACL is the attribute with a file's access ACL.
+const accessACL = "system.posix_acl_access"
+
+// mayWrite tells whether a user who is not the owner may write. With an ACL the bits of the
+// group are the most that it gives anybody.
 func mayWrite(h *gofuse.InHeader, a *fs.Attr, acl bool) bool {
 	switch {
 	case a.Mode&0o022 == 0:
