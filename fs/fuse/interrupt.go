@@ -13,8 +13,13 @@ import (
 // retryInterrupt is how soon an interrupt that found no request is tried again.
 const retryInterrupt = time.Millisecond
 
-// interruptTries bounds that: a request that was not seen until then was answered.
-const interruptTries = 20
+// interruptTries bounds that: a request that was not seen until then was answered. With
+// rings it may still lie in one, if its thread has to wait for the processor: then there
+// are patientTries more, with watchEvery between them.
+const (
+	interruptTries = 20
+	patientTries   = 40
+)
 
 // watchEvery is how soon it is seen that a process which had a signal is being killed.
 const watchEvery = 50 * time.Millisecond
@@ -43,10 +48,12 @@ func (l *loop) interrupt(unique uint64) {
 			wait := watchEvery
 			switch l.caller(unique) {
 			case callerNone:
-				if begun || try > interruptTries {
+				if begun || try > interruptTries && !l.rings || try > interruptTries+patientTries {
 					return
 				}
-				wait = retryInterrupt
+				if try <= interruptTries {
+					wait = retryInterrupt
+				}
 			case callerLives:
 				begun = true
 			case callerKilled, callerUnknown:
@@ -58,6 +65,38 @@ func (l *loop) interrupt(unique uint64) {
 			time.Sleep(wait)
 		}
 	}()
+}
+
+// killedEvery is how soon it is seen that the process of a request in a ring was killed.
+const killedEvery = 250 * time.Millisecond
+
+// watchKilled cancels requests whose process is being killed. The kernel tells of that but
+// for requests in rings, if the signal comes before they are handed over: then nobody does.
+func (l *loop) watchKilled(quit <-chan struct{}) {
+	tick := time.NewTicker(killedEvery)
+	defer tick.Stop()
+	var before map[uint64]bool // what was in work at the last tick
+	for {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+		}
+		now := map[uint64]bool{}
+		l.mu.Lock()
+		for w := range l.workers {
+			if u := w.unique.Load(); u != 0 {
+				now[u] = true
+			}
+		}
+		l.mu.Unlock()
+		for u := range now {
+			if before[u] && l.caller(u) == callerKilled {
+				l.cancel(u)
+			}
+		}
+		before = now
+	}
 }
 
 // caller tells who waits for a request. The kernel gives each thread of a process that

@@ -48,6 +48,9 @@ type loop struct {
 	log *slog.Logger
 	wg  sync.WaitGroup
 
+	pollers int  // threads that stay
+	rings   bool // most requests come by rings
+
 	mu      sync.Mutex // guards all below
 	threads int
 	free    int         // threads that wait for a request
@@ -67,35 +70,37 @@ func newLoop(ps *gofuse.ProtocolServer, fd int, log *slog.Logger) (*loop, error)
 		unix.Close(end)
 		return nil, fmt.Errorf("%w: %w", ErrMount, err)
 	}
-	l := &loop{ps: ps, fd: fd, end: end, log: log, workers: map[*worker]struct{}{}}
+	l := &loop{ps: ps, fd: fd, end: end, log: log, pollers: pollers, workers: map[*worker]struct{}{}}
 	l.watch = time.AfterFunc(time.Hour, l.spare)
 	l.watch.Stop()
 	return l, nil
 }
 
-// handshake answers the first request, INIT; until then the device cannot be cloned.
-func (l *loop) handshake() error {
+// handshake answers the first request, INIT; until then the device cannot be cloned. It
+// reports whether the kernel is going to use rings.
+func (l *loop) handshake() (rings bool, err error) {
 	w := l.newWorker(l.fd)
 	for {
 		n, err := w.next()
 		if err != nil {
-			return fmt.Errorf("%w: waiting for the kernel: %w", ErrMount, err)
+			return false, fmt.Errorf("%w: waiting for the kernel: %w", ErrMount, err)
 		}
 		init := n >= headerSize && binary.NativeEndian.Uint32(w.in[4:]) == opInit
 		if err := w.answer(n); err != nil {
-			return fmt.Errorf("%w: answering the kernel: %w", ErrMount, err)
+			return false, fmt.Errorf("%w: answering the kernel: %w", ErrMount, err)
 		}
 		if init {
-			return nil
+			return binary.NativeEndian.Uint32(w.out[initFlags2:])&overIOUring != 0, nil
 		}
 	}
 }
 
-// start makes the threads that stay.
+// start makes the threads that stay. With rings one is enough for what still comes by the
+// device.
 func (l *loop) start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for range pollers {
+	for range l.pollers {
 		l.add()
 	}
 }
@@ -131,7 +136,7 @@ func (l *loop) busy() {
 func (l *loop) idle() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free >= pollers {
+	if l.free >= l.pollers {
 		l.threads--
 		return false
 	}

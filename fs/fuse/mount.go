@@ -174,10 +174,16 @@ func isDead(path string) bool {
 	}()
 	select {
 	case err := <-answer:
-		return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED)
+		return isGone(err)
 	case <-time.After(5 * time.Second):
 		return false
 	}
+}
+
+// isGone reports whether a request failed for want of a daemon: it was gone before the
+// request, or went when it came. With rings the kernel cancels what lay in them.
+func isGone(err error) bool {
+	return errors.Is(err, syscall.ENOTCONN) || errors.Is(err, syscall.ECONNABORTED) || errors.Is(err, syscall.ECANCELED)
 }
 
 // mountKernel mounts and returns the descriptor that requests come from.

@@ -18,13 +18,11 @@ import (
 )
 
 func TestFilesThroughTheKernel(t *testing.T) {
-	for _, loop := range []Loop{LoopOwn, LoopGoFuse} {
-		t.Run(string(loop), func(t *testing.T) {
-			m := mountTree(t, "loop="+string(loop))
-			within(t, time.Minute, "files", func() error { return useFiles(m.dir) })
-			m.stop()
-		})
-	}
+	eachLoop(t, func(t *testing.T, options string) {
+		m := mountTree(t, options)
+		within(t, time.Minute, "files", func() error { return useFiles(m.dir) })
+		m.stop()
+	}, LoopOwn, LoopRing, LoopGoFuse)
 }
 
 func useFiles(dir string) error {
@@ -96,23 +94,25 @@ func sharedMap(path string, want []byte) error {
 }
 
 func TestDeadMountIsCleaned(t *testing.T) {
-	m := mountTree(t, "")
-	if err := m.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = m.cmd.Wait()
-	if _, err := os.Stat(m.dir); !errors.Is(err, syscall.ENOTCONN) {
-		t.Fatalf("the mount of a dead daemon: %v", err)
-	}
-	if err := os.RemoveAll(filepath.Join(filepath.Dir(m.dir), "state")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(filepath.Dir(m.dir), "journal")); err != nil {
-		t.Fatal(err)
-	}
-	again := start(t, filepath.Dir(m.dir), "")
-	within(t, 10*time.Second, "writing", func() error { return os.WriteFile(filepath.Join(again.dir, "x"), nil, 0o600) })
-	again.stop()
+	eachLoop(t, func(t *testing.T, options string) {
+		m := mountTree(t, options)
+		if err := m.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = m.cmd.Wait()
+		if _, err := os.Stat(m.dir); !isGone(err) {
+			t.Fatalf("the mount of a dead daemon: %v", err)
+		}
+		if err := os.RemoveAll(filepath.Join(filepath.Dir(m.dir), "state")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(filepath.Join(filepath.Dir(m.dir), "journal")); err != nil {
+			t.Fatal(err)
+		}
+		again := start(t, filepath.Dir(m.dir), options)
+		within(t, 10*time.Second, "writing", func() error { return os.WriteFile(filepath.Join(again.dir, "x"), nil, 0o600) })
+		again.stop()
+	}, LoopOwn, LoopRing)
 }
 
 func TestMountpoints(t *testing.T) {
@@ -145,67 +145,71 @@ func TestMountpoints(t *testing.T) {
 
 // A reader that waits for a store that hangs can be killed, and others are served.
 func TestHangingStore(t *testing.T) {
-	m := mountTree(t, "")
-	path := filepath.Join(m.dir, "big")
-	within(t, time.Minute, "writing", func() error {
-		// More than the tree keeps in memory: it must ask the store.
-		b := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		for range 200 {
-			if _, err := f.Write(b); err != nil {
+	eachLoop(t, func(t *testing.T, options string) {
+		m := mountTree(t, options)
+		path := filepath.Join(m.dir, "big")
+		within(t, time.Minute, "writing", func() error {
+			// More than the tree keeps in memory: it must ask the store.
+			b := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+			f, err := os.Create(path)
+			if err != nil {
 				return err
 			}
-		}
-		return f.Sync()
-	})
-	if err := m.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := m.out.next(); err != nil || line != "hanging" {
-		t.Fatal(line, err)
-	}
-	// More readers than the loop has threads.
-	var readers []*exec.Cmd
-	for i := range 6 {
-		c := exec.Command("dd", "if="+path, "of=/dev/null", "bs=1M", "count=20", fmt.Sprint("skip=", 3*i), "iflag=direct")
-		if err := c.Start(); err != nil {
+			defer f.Close()
+			for range 200 {
+				if _, err := f.Write(b); err != nil {
+					return err
+				}
+			}
+			return f.Sync()
+		})
+		if err := m.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		readers = append(readers, c)
-	}
-	within(t, 10*time.Second, "another file while readers wait", func() error {
-		return os.WriteFile(filepath.Join(m.dir, "other"), []byte("x"), 0o600)
-	})
-	for _, c := range readers[:3] {
-		_ = c.Process.Kill()
-		within(t, 10*time.Second, "the end of a killed reader", func() error { _ = c.Wait(); return nil })
-	}
-	// Giving the mount up interrupts the others.
-	if err := m.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
-		t.Fatal(err)
-	}
-	within(t, 10*time.Second, "the end of a mount that is given up", m.cmd.Wait)
-	for _, c := range readers[3:] {
-		within(t, 10*time.Second, "the end of a reader without a mount", func() error { _ = c.Wait(); return nil })
-	}
+		if line, err := m.out.next(); err != nil || line != "hanging" {
+			t.Fatal(line, err)
+		}
+		// More readers than the loop has threads.
+		var readers []*exec.Cmd
+		for i := range 6 {
+			c := exec.Command("dd", "if="+path, "of=/dev/null", "bs=1M", "count=20", fmt.Sprint("skip=", 3*i), "iflag=direct")
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, c)
+		}
+		within(t, 10*time.Second, "another file while readers wait", func() error {
+			return os.WriteFile(filepath.Join(m.dir, "other"), []byte("x"), 0o600)
+		})
+		for _, c := range readers[:3] {
+			_ = c.Process.Kill()
+			within(t, 10*time.Second, "the end of a killed reader", func() error { _ = c.Wait(); return nil })
+		}
+		// Giving the mount up interrupts the others.
+		if err := m.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 10*time.Second, "the end of a mount that is given up", m.cmd.Wait)
+		for _, c := range readers[3:] {
+			within(t, 10*time.Second, "the end of a reader without a mount", func() error { _ = c.Wait(); return nil })
+		}
+	}, LoopOwn, LoopRing)
 }
 
 // A fault in the tree ends the daemon: nothing is served from a state that may be half a change.
 func TestPanicEndsTheDaemon(t *testing.T) {
-	m := mountTree(t, "")
-	if _, err := os.Stat(filepath.Join(m.dir, "panic")); err == nil {
-		t.Error("a name that panics is there")
-	}
-	within(t, 10*time.Second, "the daemon's end", func() error {
-		if err := m.cmd.Wait(); err == nil {
-			return errors.New("it ended as if all was well")
+	eachLoop(t, func(t *testing.T, options string) {
+		m := mountTree(t, options)
+		if _, err := os.Stat(filepath.Join(m.dir, "panic")); err == nil {
+			t.Error("a name that panics is there")
 		}
-		return nil
-	})
+		within(t, 10*time.Second, "the daemon's end", func() error {
+			if err := m.cmd.Wait(); err == nil {
+				return errors.New("it ended as if all was well")
+			}
+			return nil
+		})
+	}, LoopOwn, LoopRing)
 }
 
 // The dead mount of another program is left alone.

@@ -14,8 +14,12 @@ import (
 type Loop string
 
 const (
+	// LoopAuto is LoopRing where the kernel has it enabled, else LoopOwn.
+	LoopAuto Loop = "auto"
 	// LoopOwn is this package's device loop.
 	LoopOwn Loop = "own"
+	// LoopRing is this package's loop over io_uring.
+	LoopRing Loop = "ring"
 	// LoopGoFuse is go-fuse's own Server, to compare with. It ends what waits with EINTR at
 	// any signal of its caller.
 	LoopGoFuse Loop = "gofuse"
@@ -34,7 +38,7 @@ type Options struct {
 	SyncOnClose bool          // close(2) waits like fsync(2)
 	ACL         bool          // POSIX ACLs, and the umask is theirs to replace
 	FSName      string        // first column of mount(8); "ipfscloud" if empty
-	Loop        Loop          // LoopOwn if empty
+	Loop        Loop          // LoopAuto if empty
 	Deadline    time.Duration // longest wait of fsync; 60 s if 0
 	Log         *slog.Logger
 }
@@ -46,7 +50,7 @@ func (o *Options) fill() {
 		o.FSName = "ipfscloud"
 	}
 	if o.Loop == "" {
-		o.Loop = LoopOwn
+		o.Loop = LoopAuto
 	}
 	if o.Deadline == 0 {
 		o.Deadline = defaultDeadline
@@ -97,10 +101,11 @@ func (o *Options) set(name, value string, has bool) error {
 		return nil
 	case "loop":
 		o.Loop = Loop(value)
-		if o.Loop != LoopOwn && o.Loop != LoopGoFuse {
-			return fmt.Errorf("loop is own or gofuse: %w", fs.ErrInvalid)
+		switch o.Loop {
+		case LoopAuto, LoopOwn, LoopRing, LoopGoFuse:
+			return nil
 		}
-		return nil
+		return fmt.Errorf("loop is auto, own, ring or gofuse: %w", fs.ErrInvalid)
 	}
 	if has && !strings.HasPrefix(name, "x-") {
 		return fmt.Errorf("not known: %w", fs.ErrInvalid)

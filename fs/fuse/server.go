@@ -38,15 +38,16 @@ func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Serve
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	fd, err := mountKernel(path, &o)
+	queues, err := o.queues()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{path: path, opts: o, fd: fd, done: make(chan struct{})}
-	r := newRaw(tree, &o)
-	r.writeBack = s.InvalidateInode
-	if err := s.serve(r); err != nil {
-		_ = unmount(path, true)
+	s, err := mountWith(tree, path, o, queues)
+	if err != nil && queues > 0 && o.Loop == LoopAuto && ctx.Err() == nil {
+		o.Log.Warn("the kernel's rings cannot be used", "error", err)
+		s, err = mountWith(tree, path, o, 0)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if os.Geteuid() == 0 {
@@ -57,7 +58,34 @@ func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Serve
 	return s, nil
 }
 
-func (s *Server) serve(r *raw) error {
+// queues is how many queues of rings are to be served; 0 is the device alone.
+func (o *Options) queues() (int, error) {
+	n := 0
+	if o.Loop == LoopAuto || o.Loop == LoopRing {
+		n = ringQueues()
+	}
+	if n == 0 && o.Loop == LoopRing {
+		return 0, fmt.Errorf("%w: the kernel has no rings to offer (%s)", ErrMount, ringParameter)
+	}
+	return n, nil
+}
+
+func mountWith(tree Tree, path string, o Options, queues int) (*Server, error) {
+	fd, err := mountKernel(path, &o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{path: path, opts: o, fd: fd, done: make(chan struct{})}
+	r := newRaw(tree, &o)
+	r.writeBack = s.InvalidateInode
+	if err := s.serve(r, queues); err != nil {
+		_ = unmount(path, true)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) serve(r *raw, queues int) error {
 	opts := &gofuse.MountOptions{
 		MaxWrite:                 maxWrite,
 		MaxBackground:            64,
@@ -87,17 +115,19 @@ func (s *Server) serve(r *raw) error {
 		}()
 		return nil
 	}
+	if queues > 0 {
+		opts.ExtraCapabilities |= gofuse.CAP_OVER_IO_URING
+	}
 	l, err := newLoop(gofuse.NewProtocolServer(r, opts), s.fd, s.opts.Log)
 	if err != nil {
 		unix.Close(s.fd)
 		return err
 	}
-	if err := l.handshake(); err != nil {
+	if err := l.begin(queues, s.done); err != nil {
 		l.close()
 		return err
 	}
 	s.loop = l
-	l.start()
 	go func() { // owner of the end: when the threads are gone, so is the mount
 		l.wg.Wait()
 		l.close()
