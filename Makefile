@@ -11,7 +11,7 @@ ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,s
 DIST ?= bin/deb
 DEBROOT ?= bin/deb-root
 
-.PHONY: build run test lint bench bench-scale soak man completions install deb clean
+.PHONY: build run test lint bench bench-scale soak man completions install install-egress deb deb-egress clean
 
 build: bin/ipfscloud bin/mount.ipfscloud
 
@@ -138,7 +138,18 @@ deb:
 	rm -rf $(DEBROOT)
 	$(MAKE) --no-print-directory install DESTDIR=$(DEBROOT) PREFIX=/usr
 	install -d $(DIST)
-	packaging/deb/pack $(DEBROOT) $(DIST)
+	packaging/deb/pack ipfscloud $(DEBROOT) $(DIST)
+
+# Where ipfscloud looks for them.
+install-egress: egress
+	install -d $(DESTDIR)$(PREFIX)/lib/ipfscloud
+	install -m 755 bin/ipfs bin/ipfs-cluster-service $(DESTDIR)$(PREFIX)/lib/ipfscloud/
+
+deb-egress: build
+	rm -rf $(DEBROOT)-egress
+	$(MAKE) --no-print-directory install-egress DESTDIR=$(DEBROOT)-egress PREFIX=/usr
+	install -d $(DIST)
+	packaging/deb/pack ipfscloud-egress $(DEBROOT)-egress $(DIST)
 
 clean:
 	rm -rf bin

@@ -56,8 +56,8 @@ func layers() map[string]layer {
 		"daemon/grafia":      {},
 		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
-		"packaging":          {},
 		"packaging/systemd":  {},
+		"packaging":          {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}
 }

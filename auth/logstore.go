@@ -129,10 +129,6 @@ func Resolver(dir string, sources ...webvh.Source) *did.Resolver {
 // a keystore's directory is that of its DID.
 func LogMethod(dir string, sources ...webvh.Source) *webvh.Method {
 	return webvh.New(webvh.Config{
-		Verifier: rules(), Store: logStore{dir}, Sources: sources, Portable: true,
+		Verifier: webvh.Rules(), Store: logStore{dir}, Sources: sources, Portable: true,
 	})
 }
-
-// rules are those of the specification, and: nobody but the holder of the recovery key
-// drops it, or gives the DID up.
-func rules() webvh.Verifier { return webvh.Verifier{Recovery: true, RecoveryDeactivates: true} }

@@ -83,7 +83,7 @@ func Migrate(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 	// The log of a migration that did not get this far must not stand in the way.
 	memory := webvh.NewMemory()
 	cfg.DeviceName = c.name
-	id, err := foundAs(ctx, webvh.New(webvh.Config{Verifier: rules(), Store: memory, Portable: true}), cfg, phrase, c, updates, k.did)
+	id, err := foundAs(ctx, webvh.New(webvh.Config{Verifier: webvh.Rules(), Store: memory, Portable: true}), cfg, phrase, c, updates, k.did)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func Recover(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 	if err := memory.Save(ctx, l.Last().ID, l.Bytes(), nil); err != nil {
 		return nil, err
 	}
-	m := webvh.New(webvh.Config{Verifier: rules(), Store: memory})
+	m := webvh.New(webvh.Config{Verifier: webvh.Rules(), Store: memory})
 	if doc, err = m.Recover(ctx, doc.ID, next, seedSigner{old}); err != nil {
 		return nil, fmt.Errorf("recovering %s: %w", f.DID, err)
 	}

@@ -139,7 +139,7 @@ func Restore(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 // ReadLog verifies a log as those of our identities are: all of it holds, and nobody but
 // the holder of the recovery key has dropped that key, or given the DID up.
 func ReadLog(ctx context.Context, log []byte) (*webvh.Log, error) {
-	l, err := rules().Verify(ctx, log, nil)
+	l, err := webvh.Rules().Verify(ctx, log, nil)
 	if err == nil {
 		err = l.Failure()
 	}

@@ -37,8 +37,8 @@ type ClaimSpec = claims.Spec
 type Claims struct {
 	Home  Home
 	Agent *auth.Client
-	// Log is the log of an issuer's did:webvh: it is verified, and nothing is asked of a
-	// network for that DID.
+	// Log is the log of an issuer's did:webvh: it is verified and remembered, and nothing is
+	// asked of a network for that DID.
 	Log []byte
 }
 
@@ -71,7 +71,7 @@ func (k claimKeys) ResolveKey(ctx context.Context, purpose did.Relationship, kid
 	case auth.OwnLog(k.home.Keystore, id) != nil:
 		r = auth.Resolver(k.home.Keystore)
 	case k.log != nil && strings.HasPrefix(id, "did:webvh:"):
-		r = did.NewResolver(webvh.New(webvh.Config{Sources: []webvh.Source{givenLog(k.log)}}))
+		r = did.NewResolver(othersLogs(k.home, givenLog(k.log)))
 	}
 	return r.ResolveKey(ctx, purpose, kid)
 }
@@ -93,7 +93,7 @@ func (c *Claims) verifier(all *did.Resolver) claims.Verifier {
 
 // Verify verifies a credential, about whomever it is. ErrClaim.
 func (c *Claims) Verify(ctx context.Context, jwt string) (*Claim, error) {
-	all, err := resolver()
+	all, err := resolver(c.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (c *Claims) own(ctx context.Context, all *did.Resolver, id, jwt string) (*C
 // Add keeps a credential about the identity, if it holds now. ErrClaim.
 func (c *Claims) Add(ctx context.Context, jwt string) (KeptClaim, error) {
 	jwt = strings.TrimSpace(jwt)
-	all, err := resolver()
+	all, err := resolver(c.Home)
 	if err != nil {
 		return KeptClaim{}, err
 	}
@@ -143,7 +143,7 @@ func (c *Claims) List(ctx context.Context) ([]KeptClaim, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := resolver()
+	all, err := resolver(c.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (c *Claims) Link(ctx context.Context, origin string, expires time.Time) ([]
 // Linked verifies that an origin is linked with a DID, or, if that is empty, with which.
 // A nil file is fetched. ErrClaim, ErrClaimOrigin.
 func (c *Claims) Linked(ctx context.Context, origin, id string, file []byte) ([]*Claim, error) {
-	all, err := resolver()
+	all, err := resolver(c.Home)
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,11 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +24,8 @@ var ErrConfig = errors.New("bad configuration")
 // Config is config.toml. A key that is not here is an error. packaging/config.toml says
 // what each key means, to people.
 type Config struct {
+	// Mountpoint is where up and mount put the drive if they are not told.
+	Mountpoint string `toml:"mountpoint" json:"mountpoint"`
 	// IPFS is the RPC of the user's own node: http://HOST:PORT, https://…, or the path
 	// of a unix socket. Empty: the embedded node.
 	IPFS string `toml:"ipfs" json:"ipfs"`
@@ -45,6 +49,10 @@ type Config struct {
 	Egress  EgressConfig  `toml:"egress" json:"egress"`
 	Network NetworkConfig `toml:"network" json:"network"`
 	Horizon HorizonConfig `toml:"horizon" json:"horizon"`
+
+	// Drives are more drives of this user, by name. Each may set all of the above for
+	// itself; what it does not set is as above.
+	Drives map[string]toml.Primitive `toml:"drive" json:"-"`
 }
 
 // EgressConfig says where copies are kept. Without URL, `ipfscloud egress use` does.
@@ -111,42 +119,100 @@ func DefaultConfig() Config {
 	}
 }
 
-// LoadConfig reads a configuration file, and what the environment says instead; a file
-// that is not there stands for the defaults.
-func LoadConfig(path string) (Config, error) {
+// LoadConfig reads the configuration file of a home, and what the environment says
+// instead; a file that is not there stands for the defaults.
+func (h Home) LoadConfig() (Config, error) {
 	c := DefaultConfig()
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(h.Config)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err == nil {
-		if err := c.decode(path, string(b)); err != nil {
+		if c, err = decodeConfig(h.Config, string(b), h.Drive); err != nil {
 			return c, err
 		}
 	}
 	if _, err := c.fromEnvironment(os.LookupEnv); err != nil {
 		return c, err
 	}
-	return c, c.check(path)
+	return c, c.check(h.Config)
 }
 
-// decode reads a file over the values that are there.
-func (c *Config) decode(path, text string) error {
-	meta, err := toml.Decode(text, c)
+// decodeConfig reads a file over the defaults, as it counts for a drive. What it says for the
+// others must be right too.
+func decodeConfig(path, text, drive string) (Config, error) {
+	first := DefaultConfig()
+	meta, err := toml.Decode(text, &first)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+		return first, fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
 	}
-	if extra := meta.Undecoded(); len(extra) > 0 {
-		names := make([]string, len(extra))
-		for i, k := range extra {
-			names[i] = k.String()
-			if near := nearest(names[i], c.keys()); near != "" {
-				names[i] += " (did you mean " + near + "?)"
-			}
+	if err := unknown(path, &meta, ""); err != nil {
+		return first, err
+	}
+	if kind := meta.Type("drive"); kind != "" && kind != "Hash" { // "" is the table that [drive.NAME] implies
+		return first, fmt.Errorf("%w: %s: drive is no table of drives: want [drive.NAME]", ErrConfig, path)
+	}
+	chosen := first
+	for _, name := range slices.Sorted(maps.Keys(first.Drives)) {
+		where := path + ": [drive." + name + "]"
+		if !driveName.MatchString(name) {
+			return first, fmt.Errorf("%w: %s: a name has small letters, digits and -, at most 32", ErrConfig, where)
 		}
-		return fmt.Errorf("%w: %s: unknown key %s", ErrConfig, path, strings.Join(names, ", "))
+		c := DefaultConfig()
+		meta, err := toml.Decode(text, &c)
+		if err == nil {
+			own := c.Drives[name]
+			c.Drives = nil
+			c.Mountpoint = "" // no two drives share one
+			err = meta.PrimitiveDecode(own, &c)
+		}
+		if err != nil {
+			return first, fmt.Errorf("%w: %s: %w", ErrConfig, where, err)
+		}
+		if c.Drives != nil {
+			return first, fmt.Errorf("%w: %s: a drive has no drives", ErrConfig, where)
+		}
+		if err := unknown(path, &meta, name); err != nil {
+			return first, err
+		}
+		if err := c.check(where); err != nil {
+			return first, err
+		}
+		if name == drive {
+			chosen = c
+		}
 	}
-	return nil
+	if drive != "" && !meta.IsDefined("drive", drive) {
+		chosen.Mountpoint = ""
+	}
+	chosen.Drives = nil
+	return chosen, nil
+}
+
+// unknown tells of keys that there are none, outside of drives or for one of them.
+func unknown(path string, meta *toml.MetaData, drive string) error {
+	known := DefaultConfig()
+	var names []string
+	for _, k := range meta.Undecoded() {
+		prefix := ""
+		if k[0] == "drive" {
+			if len(k) < 3 || k[1] != drive {
+				continue
+			}
+			prefix, k = "drive."+drive+".", k[2:]
+		} else if drive != "" {
+			continue
+		}
+		name := prefix + k.String()
+		if near := nearest(k.String(), known.keys()); near != "" {
+			name += " (did you mean " + near + "?)"
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s: unknown key %s", ErrConfig, path, strings.Join(names, ", "))
 }
 
 func knownDurability(s string) bool {
@@ -160,7 +226,7 @@ func (c *Config) check(path string) error {
 	}
 	for _, f := range []struct{ key, file string }{
 		{"ipfs_auth_file", c.IPFSAuthFile}, {"egress.ca_file", c.Egress.CAFile}, {"egress.auth_file", c.Egress.AuthFile},
-		{"horizon.metrics_token_file", c.Horizon.MetricsTokenFile},
+		{"horizon.metrics_token_file", c.Horizon.MetricsTokenFile}, {"mountpoint", c.Mountpoint},
 	} {
 		if f.file != "" && !filepath.IsAbs(f.file) {
 			return bad("%s is %q, but must be an absolute path", f.key, f.file)

@@ -33,6 +33,9 @@ func (c *Config) leaves() []leaf {
 		for i := range v.NumField() {
 			key := prefix + v.Type().Field(i).Tag.Get("toml")
 			f := v.Field(i)
+			if f.Kind() == reflect.Map {
+				continue // drives: the same keys again
+			}
 			if _, text := f.Addr().Interface().(encoding.TextUnmarshaler); f.Kind() == reflect.Struct && !text {
 				walk(key+".", f)
 				continue
@@ -112,7 +115,7 @@ func (l leaf) parse(s string) error {
 type Setting struct {
 	Key   string `json:"key"`
 	Value any    `json:"value"`
-	From  string `json:"from"` // "default", "file" or "environment"
+	From  string `json:"from"` // "default", "file", "drive.NAME" or "environment"
 }
 
 // TOML is the value as the file has it.
@@ -133,8 +136,8 @@ func (s Setting) TOML() string {
 }
 
 // Settings are the effective values of all keys, and where each comes from.
-func Settings(path string) ([]Setting, error) {
-	c, err := LoadConfig(path)
+func (h Home) Settings() ([]Setting, error) {
+	c, err := h.LoadConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +147,7 @@ func Settings(path string) ([]Setting, error) {
 		return nil, err
 	}
 	var file toml.MetaData
-	if b, err := os.ReadFile(path); err == nil {
+	if b, err := os.ReadFile(h.Config); err == nil {
 		if file, err = toml.Decode(string(b), &scratch); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
@@ -152,10 +155,14 @@ func Settings(path string) ([]Setting, error) {
 	var out []Setting
 	for _, l := range c.leaves() {
 		s := Setting{Key: l.key, Value: l.value.Interface(), From: "default"}
+		key := strings.Split(l.key, ".")
 		switch {
 		case env[l.key]:
 			s.From = "environment"
-		case file.IsDefined(strings.Split(l.key, ".")...):
+		case h.Drive != "" && file.IsDefined(append([]string{"drive", h.Drive}, key...)...):
+			s.From = "drive." + h.Drive
+		case h.Drive != "" && l.key == "mountpoint":
+		case file.IsDefined(key...):
 			s.From = "file"
 		}
 		out = append(out, s)
@@ -169,8 +176,8 @@ func CheckConfig(path string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	c := DefaultConfig()
-	if err := c.decode(path, string(b)); err != nil {
+	c, err := decodeConfig(path, string(b), "")
+	if err != nil {
 		return err
 	}
 	return c.check(path)

@@ -19,7 +19,7 @@ import (
 
 func TestConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
-	c, err := LoadConfig(path)
+	c, err := Home{Config: path}.LoadConfig()
 	if err != nil || c.Durability != "local" || c.MemoryMiB != 256 || c.CacheMiB != 4096 || c.Deadline.Duration != 30*time.Second || c.IPFS != "" {
 		t.Errorf("without a file: %+v, %v", c, err)
 	}
@@ -27,7 +27,7 @@ func TestConfig(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return LoadConfig(path)
+		return Home{Config: path}.LoadConfig()
 	}
 	c, err = load("ipfs = \"/run/ipfs.sock\"\nipfs_auth_file = \"/secret\"\ndurability = \"ipfs\"\n" +
 		"mount_options = \"noatime,umask=077\"\ncache_mib = 1\nmemory_mib = 64\ndeadline = \"5s\"\n")

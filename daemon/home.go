@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // HomeEnv names the environment variable that puts all state under one directory.
 const HomeEnv = "IPFSCLOUD_HOME"
 
-// Home is where everything of one user's daemon lies.
+// DriveEnv names the environment variable that chooses one of several drives by name.
+const DriveEnv = "IPFSCLOUD_DRIVE"
+
+// Home is where everything of one drive lies.
 type Home struct {
+	Drive    string // its name; "" of a user's first, or only one
 	Config   string // config.toml
 	Keystore string
 	State    string
@@ -25,8 +30,17 @@ type Home struct {
 
 // FindHome returns the directories of this user: all under $IPFSCLOUD_HOME if that is
 // set; else what systemd gives a service; else those of the XDG base directories; and for
-// root without a home directory those of the service.
+// root without a home directory those of the service. If $IPFSCLOUD_DRIVE is set, it is
+// that drive's.
 func FindHome() (Home, error) {
+	h, err := firstHome()
+	if name := os.Getenv(DriveEnv); name != "" && err == nil {
+		return h.named(name)
+	}
+	return h, err
+}
+
+func firstHome() (Home, error) {
 	if dir := os.Getenv(HomeEnv); dir != "" {
 		abs, err := filepath.Abs(dir)
 		if err != nil {
@@ -56,6 +70,19 @@ func FindHome() (Home, error) {
 	}
 	return h, nil
 }
+
+// named is the home of another drive of the same user: all its state in one directory,
+// while the configuration and the nodes of this machine are shared.
+func (h Home) named(name string) (Home, error) {
+	if !driveName.MatchString(name) {
+		return Home{}, fmt.Errorf("%w: a drive cannot be called %q: small letters, digits and -, at most 32", ErrConfig, name)
+	}
+	d := HomeAt(filepath.Join(filepath.Dir(h.Keystore), "drives", name))
+	d.Drive, d.Config, d.Egress = name, h.Config, h.Egress
+	return d, nil
+}
+
+var driveName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
 // HomeAt is the home with all state under one directory.
 func HomeAt(dir string) Home {

@@ -59,11 +59,11 @@ func (p *page) lookAtIdentity(ctx context.Context) whose {
 	return now
 }
 
-// claims verifies what is kept as far as that goes without a network: the page asks nobody
-// on the Internet because somebody looks at it.
+// claims verifies what is kept as far as that goes without a network, by the logs of issuers
+// that are known here: the page asks nobody on the Internet because somebody looks at it.
 func (p *page) claims(ctx context.Context, jwts []string) (list []horizon.Claim) {
 	here := &Claims{Home: p.s.p.Home}
-	all := did.NewResolver(did.NewKey())
+	all := did.NewResolver(did.NewKey(), othersLogs(p.s.p.Home))
 	for _, jwt := range jwts {
 		c, err := here.own(ctx, all, p.s.p.Identity.DID(), jwt)
 		if err != nil {

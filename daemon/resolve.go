@@ -48,17 +48,19 @@ func (o *ResolveOptions) query(id string) (string, webvh.Query, error) {
 	return id, q, &did.Error{Name: did.NameInvalidDIDURL, Reason: fmt.Sprintf("%.300q: %s", id, why), Err: did.ErrInvalid}
 }
 
-// resolver knows all methods.
-func resolver() (*did.Resolver, error) {
+// resolver knows all methods. The newest logs of a did:webvh that were seen here stay known.
+func resolver(h Home) (*did.Resolver, error) {
 	peer, err := did.NewPeer()
 	if err != nil {
 		return nil, err
 	}
-	return did.NewResolver(did.NewKey(), did.NewWeb(did.WebConfig{}), peer, newWebVH()), nil
+	return did.NewResolver(did.NewKey(), did.NewWeb(did.WebConfig{}), peer, othersLogs(h, webvh.NewHTTP(webvh.HTTPConfig{}))), nil
 }
 
-func newWebVH() *webvh.Method {
-	return webvh.New(webvh.Config{Sources: []webvh.Source{webvh.NewHTTP(webvh.HTTPConfig{})}})
+// othersLogs is did:webvh for other people's DIDs: it remembers the newest log of each, and
+// asks the sources for a newer one.
+func othersLogs(h Home, sources ...webvh.Source) *webvh.Method {
+	return webvh.New(webvh.Config{Verifier: webvh.Rules(), Store: remembered(h), Sources: sources})
 }
 
 // ResolveDID resolves a DID of any method that the program knows. The resolution is never
@@ -82,7 +84,7 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 		defer done()
 		var m *webvh.Method
 		if auth.OwnLog(o.Home.Keystore, id) == nil {
-			m = webvh.New(webvh.Config{Store: remembered(o.Home), Sources: sources})
+			m = othersLogs(o.Home, sources...)
 		} else {
 			// Other devices may have changed the document, and committed since.
 			if err := refreshFromCommits(ctx, o.Home, o.Config, slog.New(slog.DiscardHandler)); err != nil {
@@ -99,7 +101,7 @@ func ResolveDID(ctx context.Context, id string, o ResolveOptions) (*Resolution, 
 	if q != (webvh.Query{}) {
 		return fail(fmt.Errorf("this method has no versions to choose from: %w", did.ErrNotSupported))
 	}
-	all, err := resolver()
+	all, err := resolver(o.Home)
 	if err != nil {
 		return fail(err)
 	}

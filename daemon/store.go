@@ -15,7 +15,7 @@ import (
 
 // openWait is for the first answer of a node that is not embedded: who mounts is told
 // soon that it does not answer.
-const openWait = 7 * time.Second
+const openWait = 5 * time.Second
 
 // keepWritten is the size of the largest blocks that stay in the cache when they are
 // written. Pages of metadata are smaller.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,27 +64,25 @@ func (s *Service) tellSystemd() (end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		every := statusEvery
+		status := time.NewTicker(statusEvery)
+		defer status.Stop()
+		var check <-chan time.Time
 		if interval > 0 {
-			every = min(every, interval/2)
+			// An answer that takes long, twice this, is still in time.
+			t := time.NewTicker(interval / 4)
+			defer t.Stop()
+			check = t.C
 		}
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		shown := ""
+		shown, hidden := "", ""
 		for {
 			select {
-			case <-tick.C:
+			case <-status.C:
+			case <-check:
+				hidden = s.checked(ctx, interval/2)
 			case <-ctx.Done():
 				return
 			}
-			if interval > 0 {
-				if err := s.answers(ctx, interval/2); err == nil {
-					s.notify(sd.SdNotifyWatchdog)
-				} else if ctx.Err() == nil {
-					s.p.Log.Error("the drive does not answer; systemd will end it", "error", err)
-				}
-			}
-			if text := s.statusText(); text != shown {
+			if text := s.statusText() + hidden; text != shown {
 				s.notify(text)
 				shown = text
 			}
@@ -91,6 +90,28 @@ func (s *Service) tellSystemd() (end func()) {
 	}()
 	return func() { cancel(); <-done }
 }
+
+// checked tells systemd's watchdog that the drive answers, if it does. It returns what the
+// status line has to say of that.
+func (s *Service) checked(ctx context.Context, longest time.Duration) string {
+	err := s.answers(ctx, longest)
+	switch {
+	case errors.Is(err, errHidden):
+		// Somebody has hidden it, or taken it away while programs use it: then it ends
+		// with the last of them. To end it now would be no help.
+		s.notify(sd.SdNotifyWatchdog)
+		return ". It is not what is seen at " + s.server.Path()
+	case err == nil:
+		s.notify(sd.SdNotifyWatchdog)
+	case ctx.Err() == nil:
+		s.p.Log.Error("the drive does not answer; systemd will end it", "error", err)
+		return ". It does not answer"
+	}
+	return ""
+}
+
+// errHidden: another file system is seen at the mountpoint.
+var errHidden = errors.New("the drive is not what is seen at its mountpoint")
 
 // answers asks the drive as its users do: through the kernel. Another process does it,
 // for a process that waits for its own mount may wait for ever.
@@ -102,10 +123,15 @@ func (s *Service) answers(ctx context.Context, longest time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, stat, "-f", "--", s.server.Path())
+	cmd := exec.CommandContext(ctx, stat, "-f", "-c", "%t", "--", s.server.Path())
 	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("stat -f: %w: %s", err, strings.TrimSpace(string(out)))
+	out, err := cmd.CombinedOutput()
+	kind := strings.TrimSpace(string(out))
+	if err != nil {
+		return fmt.Errorf("stat -f: %w: %s", err, kind)
+	}
+	if kind != fmt.Sprintf("%x", unix.FUSE_SUPER_MAGIC) {
+		return errHidden
 	}
 	return nil
 }

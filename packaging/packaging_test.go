@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/cluster/fleet/fleettest"
 )
 
 // run runs a program from the top of the module, and returns what it says.
@@ -108,6 +110,23 @@ func testInstall(t *testing.T) {
 	}
 }
 
+// packEgress packs the programs of a node as `make deb-egress` does, which would build
+// them where tests of other packages are using them.
+func packEgress(t *testing.T, packages string) {
+	t.Helper()
+	b := fleettest.Binaries(t)
+	lib := filepath.Join(packages, "egress-root/usr/lib/ipfscloud")
+	if err := os.MkdirAll(lib, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, nil, "cp", b.IPFS, b.ClusterService, lib)
+	dist := filepath.Join(packages, "egress")
+	if err := os.Mkdir(dist, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run(t, nil, "packaging/deb/pack", "ipfscloud-egress", filepath.Join(packages, "egress-root"), dist)
+}
+
 // `make install`, and the package in a clean Debian, as testdata/life.sh tells. One after
 // the other, for both build in the module's bin.
 func TestPackage(t *testing.T) {
@@ -155,8 +174,9 @@ func TestPackage(t *testing.T) {
 		if err := os.Mkdir(dist, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		run(t, []string{"RELEASE=" + p.release}, "packaging/deb/pack", packages+"/root", dist)
+		run(t, []string{"RELEASE=" + p.release}, "packaging/deb/pack", "ipfscloud", packages+"/root", dist)
 	}
+	packEgress(t, packages)
 	if err := <-made; err != nil {
 		t.Fatal(err)
 	}

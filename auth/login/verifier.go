@@ -74,8 +74,8 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Sources == nil {
 		cfg.Sources = []webvh.Source{webvh.NewHTTP(webvh.HTTPConfig{Deadline: sourceDeadline})}
 	}
-	// The rules of our identities: nobody but the holder of the recovery key drops it.
-	rules := webvh.Verifier{Now: cfg.Now, Recovery: true, RecoveryDeactivates: true}
+	rules := webvh.Rules()
+	rules.Now = cfg.Now
 	v := &Verifier{cfg: cfg, challenger: NewChallenger(cfg.Audience, cfg.Now), logs: &memory{store: cfg.Logs, rules: rules}}
 	method := webvh.New(webvh.Config{Verifier: rules, Store: v.logs, Sources: append([]webvh.Source{carried{}}, cfg.Sources...)})
 	v.resolver = did.NewResolver(append([]did.Method{did.NewKey(), method}, cfg.Methods...)...)

@@ -4,7 +4,7 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
-	"html"
+	"html/template"
 	"net"
 	"net/http"
 	"os"
@@ -13,18 +13,22 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/login"
 )
 
+var page = template.Must(template.New("").Parse(`{{if .}}<p id=who>You are {{.ID}}</p>
+{{range .Credentials}}<p class=claim>{{.Issuer}} says: {{.Claims}}</p>{{end}}
+{{else}}<p id=who>Nobody</p><a href="/login/">Log in</a>{{end}}`))
+
 func main() {
 	l, err := net.Listen("tcp", append(os.Args, "127.0.0.1:8080")[1])
 	if err != nil {
 		panic(err)
 	}
-	var sessions sync.Map // cookie to *login.Login
+	var users sync.Map // *login.Login by cookie
 	site, err := login.NewSite(login.SiteConfig{
 		Config: login.Config{Audience: "http://" + l.Addr().String(), Claims: []string{"name"}}, // your https origin
 		Path:   "/login/",
 		Done: func(w http.ResponseWriter, r *http.Request, who *login.Login) {
 			session := rand.Text()
-			sessions.Store(session, who)
+			users.Store(session, who)
 			http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 		},
@@ -34,16 +38,11 @@ func main() {
 	}
 	http.Handle("/login/", site)
 	http.HandleFunc("/{$}", func(w http.ResponseWriter, r *http.Request) {
+		var who any // nobody
 		if c, err := r.Cookie("session"); err == nil {
-			if who, ok := sessions.Load(c.Value); ok {
-				fmt.Fprintf(w, "<p id=who>You are %s</p>", html.EscapeString(who.(*login.Login).ID))
-				for _, c := range who.(*login.Login).Credentials {
-					fmt.Fprintf(w, "<p class=claim>%s says: %s</p>", html.EscapeString(c.Issuer), html.EscapeString(fmt.Sprint(c.Claims)))
-				}
-				return
-			}
+			who, _ = users.Load(c.Value)
 		}
-		fmt.Fprint(w, `<p id=who>Nobody</p><a href="/login/">Log in</a>`)
+		_ = page.Execute(w, who) // the browser may be gone
 	})
 	fmt.Println("http://" + l.Addr().String())
 	panic(http.Serve(l, nil))

@@ -30,6 +30,7 @@ type task struct {
 	secret []byte // given through a pipe; nil for none
 	log    string // file for its standard error, such as the traces of a crash; "" for none
 	wait   time.Duration
+	stays  bool // in this process group, until it is ready and makes one itself
 }
 
 // answer is what a background process tells the one that started it.
@@ -56,7 +57,7 @@ func background(ctx context.Context, t task) (answer, error) {
 	cmd := exec.Command("/proc/self/exe", t.args...) // also when the file was replaced meanwhile
 	cmd.Args[0] = "ipfscloud"
 	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: !t.stays}
 	if t.log != "" {
 		f, err := os.OpenFile(t.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
@@ -133,6 +134,14 @@ func awaitAnswer(ctx context.Context, r *os.File, wait time.Duration) (a answer,
 		return a, childError{a.Error, a.Code}
 	}
 	return a, nil
+}
+
+// ownSession makes a session for a background process that has none yet.
+func ownSession() error {
+	if _, err := unix.Setsid(); err != nil && !errors.Is(err, unix.EPERM) { // that it has one
+		return fmt.Errorf("a session of its own: %w", err)
+	}
+	return nil
 }
 
 // inherited is a descriptor from the process that started this one, and not for those

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
@@ -39,7 +40,7 @@ type command interface {
 // entry describes a command to people; the manual pages are made from it.
 type entry struct {
 	name, args, short string
-	long              string
+	long              string // paragraphs by \n
 	hidden            bool
 	make              func() command
 }
@@ -47,7 +48,7 @@ type entry struct {
 func entries() []entry {
 	return []entry{
 		{"up", "[MOUNTPOINT]", "first run and everything after: identity, login, mount; in the foreground",
-			"Makes an identity and a vault if there are none, asks for the passphrase, mounts the drive at MOUNTPOINT (~/IpfsCloud if none is given) and shows a status line. Ctrl-C flushes and unmounts; a second Ctrl-C stops waiting.", false,
+			"Makes an identity and a vault if there are none, asks for the passphrase, mounts the drive at MOUNTPOINT (else where the configuration says, else ~/IpfsCloud) and shows a status line. Ctrl-C flushes and unmounts; a second Ctrl-C stops waiting.", false,
 			func() command { return &upCommand{} }},
 		{"demo", "", "show the whole job in a throw-away home",
 			"Makes an identity, logs in, mounts, writes files with ordinary programs, shows what lies in IPFS, wipes the cache and the journal, mounts again and compares. Ends with 0 only if all of it held, and leaves nothing behind.", false,
@@ -60,8 +61,8 @@ func entries() []entry {
 		{"logout", "", "end the session", "Ends the session and wipes its keys. Refused (8) while a drive is mounted with it.", false,
 			func() command { return &logoutCommand{} }},
 		{"whoami", "", "tell who is logged in", "", false, func() command { return &whoamiCommand{} }},
-		{"mount", "MOUNTPOINT", "mount the drive",
-			"Mounts the drive of the logged-in identity. In the foreground until it is unmounted; with -d it returns when the drive is ready, with its true status.", false,
+		{"mount", "[MOUNTPOINT]", "mount the drive",
+			"Mounts the drive of the logged-in identity at MOUNTPOINT, or where the configuration says. In the foreground until it is unmounted; with -d it returns when the drive is ready, with its true status.", false,
 			func() command { return &mountCommand{} }},
 		{"umount", "[MOUNTPOINT]", "unmount the drive", "Waits until the journal is synced; with --flush, until everything is committed in IPFS.", false,
 			func() command { return &umountCommand{} }},
@@ -72,13 +73,13 @@ func entries() []entry {
 		{"id", idWords, "show and change the identity; resolve a DID", idHelp, false,
 			func() command { return &idCommand{} }},
 		{"keystore", "slot list | slot add | slot remove ID | passwd | check", "change what opens the keystore, or look for damage in it",
-			"Each slot opens the same keys, by a passphrase of its own or by a key of 256 random bits; the last one stays. `keystore slot add --key-out -` prints such a key for a pipe, as into `systemd-creds encrypt --name=passphrase - passphrase.cred`: a key stands wherever a passphrase does. `keystore passwd` changes the passphrase. To remove a slot does not help against somebody who has the passphrase or key and an old copy of the keystore; `ipfscloud recover` does. `keystore check` tells which part of the keystore is damaged (6).", false,
+			"Each slot opens the same keys, by a passphrase of its own or by a key of 256 random bits; the last one stays.\n`keystore slot add --key-out -` prints such a key for a pipe, as into `systemd-creds encrypt --name=passphrase - passphrase.cred`: a key stands wherever a passphrase does.\n`keystore passwd` changes the passphrase.\nTo remove a slot does not help against somebody who has the passphrase or key and an old copy of the keystore; `ipfscloud recover` does.\n`keystore check` tells which part of the keystore is damaged (6).", false,
 			func() command { return &keystoreCommand{} }},
 		{"device", "add | approve FILE | list | revoke DEVICE | rekey | take-over", "let devices join the identity, and leave it",
-			"`device add` on a new machine makes its keys and prints a request, a code and a QR code. `device approve` on a device of the identity reads the request, asks for the code, writes the new device into the DID document, wraps the vault's key for it, and prints an answer with a code of its own; `device add --answer` takes it. The answer is sealed to the new device; the request holds no secret. --read-only lets the device read; --until lets it write until then, and change no devices; else it has all rights, as this one. `device revoke` takes a device out of the document and gives the vault a new key (`device rekey` does that alone): what it could read before, it may have kept; what it commits from then on, others refuse. One device writes the drive at a time, the others mount it read-only: `device take-over` makes this device the one.", false,
+			"`device add` on a new machine makes its keys and prints a request, a code and a QR code. `device approve` on a device of the identity reads the request, asks for the code, writes the new device into the DID document, wraps the vault's key for it, and prints an answer with a code of its own; `device add --answer` takes it. The answer is sealed to the new device; the request holds no secret.\n--read-only lets the device read; --until lets it write until then, and change no devices; else it has all rights, as this one.\n`device revoke` takes a device out of the document and gives the vault a new key (`device rekey` does that alone): what it could read before, it may have kept; what it commits from then on, others refuse.\nOne device writes the drive at a time, the others mount it read-only: `device take-over` makes this device the one.", false,
 			func() command { return &deviceCommand{} }},
 		{"recover", "", "take the identity and its drive back with the recovery phrase, on a machine that has neither",
-			"Looks for the DID's log and the newest commit everywhere it can reach at the same time (the IPFS node of this home or --ipfs, Egress if `egress use` has named one, --log, --domain), believes what verifies, and says how new it is. Then the recovery key signs a new version of the DID document that lists this device alone, with a new recovery phrase, and the vault gets a new key. Lost devices can neither log in nor commit any more, once they or their peers see it; the old phrase is of no use. --min-sequence refuses a commit older than one that you know of (6).", false,
+			"Looks for the DID's log and the newest commit everywhere it can reach at the same time (the IPFS node of this home or --ipfs, Egress if `egress use` has named one, --log, --domain), believes what verifies, and says how new it is.\nThen the recovery key signs a new version of the DID document that lists this device alone, with a new recovery phrase, and the vault gets a new key. Lost devices can neither log in nor commit any more, once they or their peers see it; the old phrase is of no use. --min-sequence refuses a commit older than one that you know of (6).", false,
 			func() command { return &recoverCommand{} }},
 		{"destroy", "", "remove the identity, the keys and the embedded node from this machine",
 			"What was stored in the embedded node is gone with it. What lies in other IPFS nodes stays there as ciphertext. Without the recovery phrase nobody can read it any more.", false,
@@ -91,7 +92,7 @@ func entries() []entry {
 		{"unpin", "CID", "give up the copies of an older commit", "", false,
 			func() command { return &unpinCommand{} }},
 		{"egress", "up | run | down | status | peers | use URL…|local|none | token | join | trust ID…", "keep copies on other nodes",
-			"`egress up` starts nodes on this machine, each a Kubo and an IPFS Cluster peer, in the background; `egress run` does so in the foreground, for systemd; `egress down` stops them, and what they keep stays. `egress use` says where the drive keeps its copies from the next mount on: at the REST API of an IPFS Cluster (several URLs of one cluster are tried in turn), on the nodes of this machine (local), or nowhere (none). `egress token` on one machine and `egress join` on another make one fleet of both; `egress trust` lets drives use the API of a node that joined.", false,
+			"`egress up` starts nodes on this machine, each a Kubo and an IPFS Cluster peer, in the background; `egress run` does so in the foreground, for systemd; `egress down` stops them, and what they keep stays.\n`egress use` says where the drive keeps its copies from the next mount on: at the REST API of an IPFS Cluster (several URLs of one cluster are tried in turn), on the nodes of this machine (local), or nowhere (none).\n`egress token` on one machine and `egress join` on another make one fleet of both; `egress trust` lets drives use the API of a node that joined.", false,
 			func() command { return &egressCommand{} }},
 		{"horizon", "", "open the page that shows whether your data is safe",
 			"Opens the page of the mounted drive in a browser, with a code that works once; without a screen, prints the link.", false,
@@ -134,6 +135,12 @@ func (e *env) main(args []string) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
 		return e.help(args)
 	}
+	if name, rest, ok := driveFlag(args); ok {
+		if err := os.Setenv(daemon.DriveEnv, name); err != nil || len(rest) == 0 {
+			return e.finish("ipfscloud", fmt.Errorf("%w: --drive NAME COMMAND …", errUsage))
+		}
+		args = rest
+	}
 	if args[0] == "--version" {
 		args[0] = "version"
 	}
@@ -143,6 +150,19 @@ func (e *env) main(args []string) int {
 		}
 	}
 	return e.finish("ipfscloud", fmt.Errorf("%w: there is no command %q; see `ipfscloud help`", errUsage, args[0]))
+}
+
+// driveFlag takes --drive NAME from before the command.
+func driveFlag(args []string) (name string, rest []string, ok bool) {
+	switch name, ok := strings.CutPrefix(args[0], "--drive="); {
+	case ok:
+		return name, args[1:], true
+	case args[0] == "--drive" && len(args) > 1:
+		return args[1], args[2:], true
+	case args[0] == "--drive":
+		return "", nil, true
+	}
+	return "", args, false
 }
 
 func (e *env) execute(c *entry, args []string) error {
@@ -219,7 +239,7 @@ func (e *env) help(args []string) int {
 			fmt.Fprintf(e.out, "  %-8s %-28s %s\n", c.name, c.args, c.short)
 		}
 	}
-	fmt.Fprintf(e.out, "\n`ipfscloud help COMMAND` tells more. Start with `ipfscloud up`.\n")
+	fmt.Fprintf(e.out, "\n`ipfscloud --drive NAME COMMAND` is about another drive than the first.\n`ipfscloud help COMMAND` tells more. Start with `ipfscloud up`.\n")
 	if len(args) == 0 {
 		return ExitUsage
 	}
@@ -229,15 +249,42 @@ func (e *env) help(args []string) int {
 func (c *entry) usage(w io.Writer) {
 	fmt.Fprintf(w, "usage: ipfscloud %s %s\n\n%s\n", c.name, c.args, sentence(c.short))
 	if c.long != "" {
-		fmt.Fprintf(w, "\n%s\n", c.long)
+		for _, paragraph := range strings.Split(c.long, "\n") {
+			if paragraph != "" {
+				fmt.Fprintf(w, "\n%s\n", wrap(paragraph, 0))
+			}
+		}
 	}
 	options := c.options()
 	if len(options) > 0 {
 		fmt.Fprintln(w)
 	}
 	for _, o := range options {
-		fmt.Fprintf(w, "  %-22s %s\n", o.name(), o.text)
+		fmt.Fprintf(w, "  %-22s %s\n", o.name(), wrap(o.text, 25))
 	}
+}
+
+const lineWidth = 90 // of help, in letters
+
+// wrap breaks a text into lines, and indents all but the first.
+func wrap(text string, indent int) string {
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > lineWidth:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += n
+	}
+	return b.String()
 }
 
 // option is a flag as people see it.

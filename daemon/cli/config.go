@@ -42,7 +42,7 @@ func (c *configCommand) run(_ context.Context, e *env) error {
 		fmt.Fprintln(e.out, c.file+": ok")
 		return nil
 	}
-	settings, err := daemon.Settings(c.file)
+	settings, err := e.home.Settings()
 	if err != nil {
 		return err
 	}

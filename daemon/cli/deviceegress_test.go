@@ -65,5 +65,25 @@ func TestDeviceJoinsOverEgress(t *testing.T) {
 	a.await("the first device sees Egress", time.Minute, func(s *daemon.EgressStatus) bool { return s.Peers > 0 })
 	a.umount()
 	b.ok("sync", "--durability", "egress:1")
+	want = sums(t, b.mnt)
 	b.umount()
+
+	// Both machines are lost. The phrase and the Egress give all back, and lock them out.
+	c := newHome(t)
+	c.use(f)
+	if r := c.recover("--phrase-in", a.path("phrase")); r.DID != a.whoami().DID || r.Vault == "" {
+		t.Errorf("%+v", r)
+	}
+	c.login()
+	c.mount()
+	if got := sums(t, c.mnt); got != want {
+		t.Errorf("recovered from Egress:\n%s\nwant\n%s", got, want)
+	}
+	c.sh("echo fifth > x/file; sync -f x")
+	c.ok("sync", "--durability", "egress:1")
+	c.umount()
+	for _, lost := range []*drive{a, b} {
+		lost.ok("logout")
+		lost.says(ExitRefused, "not in the DID document", append([]string{"login"}, lost.passfile()...)...)
+	}
 }

@@ -247,7 +247,7 @@ func (c *egressCommand) use(ctx context.Context, e *env) error {
 func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	cfg, err := daemon.LoadConfig(e.home.Config)
+	cfg, err := e.home.LoadConfig()
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
 func (c *egressCommand) listPeers(ctx context.Context, e *env) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cfg, err := daemon.LoadConfig(e.home.Config)
+	cfg, err := e.home.LoadConfig()
 	if err != nil {
 		return err
 	}

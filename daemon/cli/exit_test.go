@@ -137,13 +137,13 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 
 func TestHelper(t *testing.T) {
 	var h helper
-	err := h.parse([]string{"/some/home", "/mnt", "-n", "-o", "rw,noatime,durability=ipfs,passfile=/p,ipfs=/s,x-systemd.automount,X-mount.mkdir,user=ada,comment=x,config=/c,cache_dir=/d", "-r"})
+	err := h.parse([]string{"/some/home", "/mnt", "-n", "-o", "rw,noatime,durability=ipfs,passfile=/p,ipfs=/s,x-systemd.automount,X-mount.mkdir,user=ada,comment=x,config=/c,cache_dir=/d,drive=work", "-r"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := h.mount
 	if h.source != "/some/home" || m.mountpoint != "/mnt" || m.drive.options != "fsname=/some/home,rw,noatime,ro" ||
-		m.drive.configFile != "/c" || m.drive.cacheDir != "/d" ||
+		m.drive.configFile != "/c" || m.drive.cacheDir != "/d" || h.drive != "work" ||
 		m.drive.durability != "ipfs" || m.drive.ipfs != "/s" || m.pass.file != "/p" || !m.detach {
 		t.Errorf("%+v", h)
 	}

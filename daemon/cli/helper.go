@@ -23,11 +23,12 @@ const helperUsage = "mount.ipfscloud SOURCE MOUNTPOINT [-sfnvrw] [-t TYPE] [-o O
 type helper struct {
 	mount  mountCommand
 	source string
+	drive  string
 	fake   bool
 }
 
 func (h *helper) parse(args []string) error {
-	h.mount = mountCommand{detach: true, ready: -1, pass: passSource{fd: -1}}
+	h.mount = mountCommand{detach: true, helper: true, ready: -1, pass: passSource{fd: -1}}
 	set := flag.NewFlagSet("mount.ipfscloud", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	options := set.String("o", "", "")
@@ -47,6 +48,8 @@ func (h *helper) parse(args []string) error {
 	for _, o := range strings.Split(*options, ",") {
 		name, value, _ := strings.Cut(o, "=")
 		switch name {
+		case "drive":
+			h.drive = value
 		case "durability":
 			h.mount.drive.durability = value
 		case "ipfs":
@@ -94,6 +97,7 @@ func (h *helper) environment() error {
 	} else if os.Geteuid() == 0 {
 		err = os.Unsetenv("HOME")
 	}
+	err = errors.Join(err, os.Setenv(daemon.DriveEnv, h.drive))
 	if os.Getenv("PATH") == "" { // fusermount3 is looked for
 		err = errors.Join(err, os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,14 +110,20 @@ func TestHorizonTellsTheTruth(t *testing.T) {
 // The page tells of the identity's devices and claims.
 func TestHorizonShowsIdentity(t *testing.T) {
 	t.Parallel()
-	d := newHome(t)
-	d.init()
-	d.login()
+	d, club := newHome(t), newHome(t)
+	for _, h := range []*drive{d, club} {
+		h.init()
+		h.login()
+	}
 	d.ok("id", "claim", "self", "name=Ann <b>of the hill</b>")
+	d.write(d.path("claim"), club.ok("id", "claim", "issue", d.whoami().DID, "member=since 2019"))
+	d.ok("id", "claim", "add", d.path("claim"), "--log", filepath.Join(club.home.Keystore, "did.jsonl"))
 	d.mount()
 	b := d.browse(t)
 	b.Says("#identity", "Ann <b>of the hill</b>")
 	b.Says("#identity", "self-signed")
+	b.Says("#identity", "since 2019")
+	b.Says("#identity", "issued")
 	b.Says("#identity", d.whoami().DeviceName)
 	d.umount()
 	d.ok("logout")

@@ -115,6 +115,7 @@ func TestMigrate(t *testing.T) {
 
 // A DID is given up by its phrase, for good: nobody logs in with it, nor recovers it.
 func TestDeactivate(t *testing.T) {
+	t.Parallel()
 	d := newDrive(t)
 	d.sh("echo x > file")
 	did := d.status().DID

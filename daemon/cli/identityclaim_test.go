@@ -65,6 +65,11 @@ func TestClaims(t *testing.T) {
 	if len(list) != 1 || !list[0].Holds || list[0].JWT != jwt {
 		t.Errorf("list: %+v", list)
 	}
+	// The issuer's log is known from then on, and nobody has to be asked.
+	bob.json(&list, "id", "claim", "list", "--json")
+	if len(list) != 1 || !list[0].Holds {
+		t.Errorf("list, by the log that is remembered: %+v", list)
+	}
 	if kept := bob.readFile(filepath.Join(bob.home.Keystore, "claims")); strings.Contains(kept, jwt[:40]) {
 		t.Error("the claims lie in the clear")
 	}

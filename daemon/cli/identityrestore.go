@@ -32,7 +32,7 @@ func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity,
 
 // config is the configuration, with the node that a flag has named.
 func (e *env) config() (daemon.Config, error) {
-	c, err := daemon.LoadConfig(e.home.Config)
+	c, err := e.home.LoadConfig()
 	if e.ipfs != "" {
 		c.IPFS = e.ipfs
 	}

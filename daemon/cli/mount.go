@@ -53,7 +53,7 @@ func (d *driveFlags) config(e *env) (daemon.Config, error) {
 	if err := d.places(e); err != nil {
 		return daemon.Config{}, err
 	}
-	c, err := daemon.LoadConfig(e.home.Config)
+	c, err := e.home.LoadConfig()
 	if err != nil {
 		return c, err
 	}
@@ -83,6 +83,7 @@ type mountCommand struct {
 	snapshot   string
 	ready      int
 	mountpoint string
+	helper     bool // mount(8) asks
 }
 
 func (c *mountCommand) flags(f *flag.FlagSet) {
@@ -94,12 +95,26 @@ func (c *mountCommand) flags(f *flag.FlagSet) {
 }
 
 func (c *mountCommand) parse(args []string) error {
-	if len(args) != 1 {
+	if len(args) > 1 {
 		return fmt.Errorf("%w: want one mountpoint", errUsage)
+	}
+	if len(args) == 0 {
+		return nil // the configuration may name one
 	}
 	var err error
 	c.mountpoint, err = filepath.Abs(args[0])
 	return err
+}
+
+// place is the mountpoint, when the configuration is known.
+func (c *mountCommand) place(cfg *daemon.Config) error {
+	if c.mountpoint == "" {
+		c.mountpoint = cfg.Mountpoint
+	}
+	if c.mountpoint == "" {
+		return fmt.Errorf("%w: want a mountpoint, here or in the configuration; see `ipfscloud mount --help`", errUsage)
+	}
+	return nil
 }
 
 // mountWait is for the background process, which may have much to replay.
@@ -123,7 +138,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	defer cancel()
 	err := c.serve(ctx, e, func(s *daemon.Service) {
 		told = true
-		if err := tell(pipe, answer{DID: s.Status().DID}); err != nil {
+		if err := errors.Join(ownSession(), tell(pipe, answer{DID: s.Status().DID})); err != nil {
 			cancel() // nobody waits for this drive any more
 		}
 	})
@@ -136,6 +151,9 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 // serve mounts, and returns when the drive has ended.
 func (c *mountCommand) serve(ctx context.Context, e *env, ready func(*daemon.Service)) error {
 	cfg, err := c.drive.config(e)
+	if err == nil {
+		err = c.place(&cfg)
+	}
 	if err != nil {
 		return err
 	}
@@ -170,6 +188,9 @@ func (c *mountCommand) passphrase(e *env) ([]byte, error) {
 
 func (c *mountCommand) background(ctx context.Context, e *env) error {
 	cfg, err := c.drive.config(e)
+	if err == nil {
+		err = c.place(&cfg)
+	}
 	if err != nil {
 		return err
 	}
@@ -177,6 +198,9 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 	if c.snapshot != "" {
 		t.args = append(t.args, "--snapshot", c.snapshot)
 	}
+	// The kernel mounts an automount for the process group of systemd's mount(8) alone: all
+	// others wait until it is done, and a daemon that was one of them would wait for itself.
+	t.stays = c.helper
 	if c.drive.ipfs != "" {
 		t.args = append(t.args, "--ipfs", cfg.IPFS)
 	}

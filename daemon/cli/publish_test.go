@@ -42,6 +42,23 @@ func (d *drive) entersBy(address string) {
 	d.write(d.home.Config, fmt.Sprintf("[network]\npublic = true\nbootstrap = [%q]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n", address))
 }
 
+// publication waits until a version is published, after a time.
+func (d *drive) publication(version string, after time.Time) daemon.Publication {
+	d.t.Helper()
+	for end := time.Now().Add(longest); ; time.Sleep(200 * time.Millisecond) {
+		var shown struct{ Published daemon.Publication }
+		if err := json.Unmarshal([]byte(d.ok("id", "show", "--json")), &shown); err != nil {
+			d.t.Fatal(err)
+		}
+		if p := shown.Published; strings.HasPrefix(p.Version, version) && p.Time.After(after) {
+			return p
+		}
+		if time.Now().After(end) {
+			d.t.Fatalf("published is %+v", shown.Published)
+		}
+	}
+}
+
 // versionOf resolves a DID until it has a version, for the nodes have to meet.
 func (d *drive) versionOf(did, prefix string) {
 	d.t.Helper()
@@ -98,10 +115,21 @@ func TestPublishUnderAnIPNSName(t *testing.T) {
 	}
 	other.versionOf(did, "1-")
 
-	// A newer version is published by itself; this does not wait a minute for it.
+	// While the drive is mounted, a newer version is published by itself, and so is a record
+	// whose time is half over.
 	d.ok(append([]string{"id", "rotate"}, pass...)...)
-	d.ok("id", "publish")
 	other.versionOf(did, "2-")
+	first := d.publication("2-", time.Time{})
+	aged := first
+	aged.Time = first.Time.Add(-13 * time.Hour)
+	b, err := json.Marshal(aged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write(filepath.Join(d.home.State, "published.json"), string(b))
+	if again := d.publication("2-", aged.Time); !again.Until.After(first.Until) {
+		t.Errorf("renewed, the record is good until %v, before until %v", again.Until, first.Until)
+	}
 
 	// A machine that has nothing: the phrase finds the log by the name.
 	bare := newHome(t)

@@ -33,15 +33,33 @@ func (c *upCommand) parse(args []string) error {
 	}
 	if len(args) == 1 {
 		c.mountpoint = args[0]
+	}
+	return nil
+}
+
+// place is the mountpoint: what is said here, in the configuration, or in the home
+// directory.
+func (c *upCommand) place(e *env, cfg *daemon.Config) error {
+	if c.mountpoint == "" {
+		c.mountpoint = cfg.Mountpoint
+	}
+	if c.mountpoint != "" {
 		return nil
 	}
 	home, err := os.UserHomeDir()
-	c.mountpoint = filepath.Join(home, "IpfsCloud")
+	name := "IpfsCloud"
+	if e.home.Drive != "" {
+		name += "-" + e.home.Drive
+	}
+	c.mountpoint = filepath.Join(home, name)
 	return err
 }
 
 func (c *upCommand) run(ctx context.Context, e *env) error {
 	cfg, err := c.drive.config(e)
+	if err == nil {
+		err = c.place(e, &cfg)
+	}
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,14 @@ import (
 	kubolibp2p "github.com/ipfs/kubo/core/node/libp2p"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"golang.org/x/time/rate"
 )
 
@@ -22,15 +26,14 @@ const maxPiece = 64 << 10
 func (n *Network) hostOption() kubolibp2p.HostOption {
 	d := &throttle{up: limiter(n.Upload), down: limiter(n.Download)}
 	return func(id peer.ID, ps peerstore.Peerstore, options ...libp2p.Option) (host.Host, error) {
-		var o []tcp.Option
-		if d.up != nil || d.down != nil {
-			o = append(o, tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) { return d, nil }))
+		tcpTransport := func(u transport.Upgrader, rcmgr network.ResourceManager, shared *tcpreuse.ConnMgr) (*tcp.TcpTransport, error) {
+			if d.up == nil && d.down == nil {
+				return tcp.NewTCPTransport(u, rcmgr, shared)
+			}
+			return tcp.NewTCPTransport(throttledUpgrader{u, d}, rcmgr, shared,
+				tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) { return d, nil }))
 		}
-		args := make([]any, len(o))
-		for i := range o {
-			args[i] = o[i]
-		}
-		return kubolibp2p.DefaultHostOption(id, ps, append(options, libp2p.Transport(tcp.NewTCPTransport, args...))...)
+		return kubolibp2p.DefaultHostOption(id, ps, append(options, libp2p.Transport(tcpTransport))...)
 	}
 }
 
@@ -53,7 +56,7 @@ func limiter(n int) *rate.Limiter {
 // for longer than those who write allow.
 func piece(perSecond int) int { return max(1024, min(maxPiece, perSecond/4)) }
 
-// throttle dials connections that share two bounds.
+// throttle dials and accepts connections that share two bounds.
 type throttle struct{ up, down *rate.Limiter }
 
 // DialContext implements tcp.ContextDialer.
@@ -63,9 +66,47 @@ func (d *throttle) DialContext(ctx context.Context, network, address string) (ne
 	if err != nil {
 		return nil, err
 	}
-	life, end := context.WithCancel(context.Background())
-	return &throttledConn{Conn: c, throttle: d, life: life, end: end}, nil
+	return d.bind(c), nil
 }
+
+func (d *throttle) bind(c net.Conn) net.Conn {
+	life, end := context.WithCancel(context.Background())
+	return &throttledConn{Conn: c, throttle: d, life: life, end: end}
+}
+
+// throttledUpgrader is where connections that peers open come by.
+type throttledUpgrader struct {
+	transport.Upgrader
+	throttle *throttle
+}
+
+func (u throttledUpgrader) UpgradeGatedMaListener(t transport.Transport, l transport.GatedMaListener) transport.Listener {
+	return u.Upgrader.UpgradeGatedMaListener(t, throttledListener{l, u.throttle})
+}
+
+type throttledListener struct {
+	transport.GatedMaListener
+	throttle *throttle
+}
+
+func (l throttledListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
+	c, scope, err := l.GatedMaListener.Accept()
+	if err != nil {
+		return nil, nil, err
+	}
+	return throttledMaConn{Conn: c, bound: l.throttle.bind(c)}, scope, nil
+}
+
+// throttledMaConn is a connection with its multiaddrs that reads, writes and ends as
+// bound does.
+type throttledMaConn struct {
+	manet.Conn
+	bound net.Conn
+}
+
+func (c throttledMaConn) Read(p []byte) (int, error)  { return c.bound.Read(p) }
+func (c throttledMaConn) Write(p []byte) (int, error) { return c.bound.Write(p) }
+func (c throttledMaConn) Close() error                { return c.bound.Close() }
 
 // throttledConn waits for the bounds; its close ends the wait.
 type throttledConn struct {

@@ -211,7 +211,8 @@ func devices(dev string) error {
 	for name, minor := range map[string]uint32{"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9} {
 		err = errors.Join(err, device(filepath.Join(dev, name), 1, minor))
 	}
-	err = errors.Join(err, device(filepath.Join(dev, "tty"), 5, 0), device(filepath.Join(dev, "fuse"), 10, 229))
+	err = errors.Join(err, device(filepath.Join(dev, "tty"), 5, 0), device(filepath.Join(dev, "fuse"), 10, 229),
+		device(filepath.Join(dev, "autofs"), 10, 235))
 	for _, d := range []string{"pts", "shm"} {
 		err = errors.Join(err, os.Mkdir(filepath.Join(dev, d), 0o755))
 	}

@@ -326,6 +326,6 @@ func (m machine) journal(unit string) []map[string]any {
 
 // tell shows the end of the journal, for failures.
 func (m machine) tell() {
-	out, err := exec.Command("journalctl", "-D", filepath.Join(m.root, "var/log/journal"), "--no-pager", "-n", "150").CombinedOutput()
+	out, err := exec.Command("journalctl", "-D", filepath.Join(m.root, "var/log/journal"), "--no-pager", "-n", "300").CombinedOutput()
 	m.t.Logf("the machine's journal (%v):\n%s", err, out)
 }

@@ -81,4 +81,11 @@ env -i mount /mnt/cloud
 [ "$(cat /mnt/cloud/file)" = $'kept\nand more' ]
 umount /mnt/cloud
 ended
+
+# An Egress node, with the programs of its own package.
+dpkg -i /packages/egress/ipfscloud-egress_*.deb
+export IPFSCLOUD_HOME=/var/lib/ipfscloud-egress
+timeout 180 ipfscloud egress up --peers 1
+ipfscloud egress status
+ipfscloud egress down
 echo "life.sh: all of it"

@@ -34,6 +34,7 @@ type found struct {
 	log     *Log
 	witness []byte
 	err     error
+	part    *Log // beside err: a log of the DID whose first entries hold, and not all
 }
 
 // ask gets and verifies the log of one source.
@@ -60,11 +61,11 @@ func (m *Method) ask(ctx context.Context, s Source, id ID) found {
 			return found{err: err}
 		}
 	}
-	if l.failure != nil {
-		return found{err: l.failure}
-	}
 	if l.SCID() != id.SCID {
 		return found{err: invalid(KindDocument, "the log is not that of %s but of %v", id, l)}
+	}
+	if l.failure != nil {
+		return found{err: l.failure, part: l}
 	}
 	return found{log: l, witness: witness}
 }
@@ -73,9 +74,15 @@ func (m *Method) ask(ctx context.Context, s Source, id ID) found {
 // source that extends it. It is kept in the store. Sources that hold another history than
 // the store are not believed; two that contradict each other are an error.
 func (m *Method) Newest(ctx context.Context, text string) (*Log, error) {
+	l, _, err := m.gather(ctx, text)
+	return l, err
+}
+
+// gather is Newest, and returns what the sources had of logs that do not hold to their ends.
+func (m *Method) gather(ctx context.Context, text string) (newest *Log, parts []*Log, err error) {
 	id, err := ParseID(text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answers := make(chan found, len(m.cfg.Sources))
 	for _, s := range m.cfg.Sources {
@@ -84,27 +91,30 @@ func (m *Method) Newest(ctx context.Context, text string) (*Log, error) {
 	// Every answer is waited for: each source has a deadline and obeys ctx.
 	var all []found
 	for range m.cfg.Sources {
-		all = append(all, <-answers)
+		f := <-answers
+		if all = append(all, f); f.part != nil {
+			parts = append(parts, f.part)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	local, err := m.stored(ctx, id)
 	if err != nil && !errors.Is(err, did.ErrNotFound) {
-		return nil, err
+		return nil, nil, err
 	}
 	best, err := choose(local, all)
 	if err != nil {
-		return nil, err
+		return nil, parts, err
 	}
 	if err := best.log.speaksFor(id); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if best.log != local {
 		if err := m.cfg.Store.Save(ctx, best.log.Last().ID, best.log.Bytes(), best.witness); err != nil {
-			return nil, fmt.Errorf("keeping the log of %s: %w", id, err)
+			return nil, nil, fmt.Errorf("keeping the log of %s: %w", id, err)
 		}
 	}
-	return best.log, nil
+	return best.log, nil, nil
 }
 
 // choose returns the longest log; local may be nil.
@@ -167,7 +177,12 @@ func (m *Method) ResolveVersion(ctx context.Context, id string, q Query) (*Resol
 	if err != nil {
 		return Failed(err), err
 	}
-	l, err := m.Newest(ctx, id)
+	l, parts, err := m.gather(ctx, id)
+	if err != nil && q != (Query{}) && len(parts) == 1 {
+		// A version that holds is found even when later entries do not hold. Nothing of it is
+		// kept, and two that may contradict each other are not chosen from.
+		l, err = parts[0], nil
+	}
 	if err != nil {
 		return Failed(err), err
 	}

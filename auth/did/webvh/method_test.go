@@ -240,8 +240,13 @@ func TestRecoveryRule(t *testing.T) {
 		if l, err := (Verifier{}).Verify(context.Background(), c.f.log(), nil); err != nil || l.Failure() != nil {
 			t.Errorf("%s, to the letter: %v, %v", name, err, l.Failure())
 		}
-		if r, err := ResolveLog(context.Background(), c.f.id(), c.f.log(), nil, Query{}); !c.v.RecoveryDeactivates && (kind(err) != c.want || (r.Result.Error != "") != (c.want != "")) {
-			t.Errorf("%s, resolved: %v", name, err)
+		// A resolution is held to the stricter ones of our rules.
+		strict, err := both.Verify(context.Background(), c.f.log(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := ResolveLog(context.Background(), c.f.id(), c.f.log(), nil, Query{}); kind(err) != kind(strict.Failure()) || (r.Result.Error != "") != (err != nil) {
+			t.Errorf("%s, resolved: %v, want %v", name, err, strict.Failure())
 		}
 	}
 }
@@ -254,6 +259,40 @@ type fixed struct {
 
 func (f fixed) Log(context.Context, ID) ([]byte, error)     { return f.log, f.err }
 func (f fixed) Witness(context.Context, ID) ([]byte, error) { return f.witness, nil }
+
+// Of a log that does not hold to its end, an earlier version that is asked for resolves, and
+// nothing is kept.
+func TestSourceOfABadLog(t *testing.T) {
+	ctx := context.Background()
+	a, b := testSigner(1), testSigner(2)
+	f := newForger(t).add(genesis(a), nil, a).add(object{}, nil, a).add(object{}, nil, b)
+	store := NewMemory()
+	m := New(Config{Store: store, Sources: []Source{fixed{log: f.log()}}})
+	for _, q := range []Query{{VersionNumber: 2}, {VersionID: f.version(2)}, {VersionTime: at(t, "2024-01-01T02:30:00Z")}} {
+		if r, err := m.ResolveVersion(ctx, f.id(), q); err != nil || r.Metadata.VersionID != f.version(2) || r.Document == nil {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+	for _, q := range []Query{{}, {VersionNumber: 3}, {VersionID: f.version(3)}} {
+		if r, err := m.ResolveVersion(ctx, f.id(), q); did.NameOf(err) != did.NameInvalidDID || r.Document != nil {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+	if _, err := m.ResolveVersion(ctx, f.id(), Query{VersionNumber: 4}); did.NameOf(err) != did.NameNotFound {
+		t.Errorf("version 4: %v", err)
+	}
+	if _, err := m.Resolve(ctx, f.id()); did.NameOf(err) != did.NameInvalidDID {
+		t.Errorf("the newest: %v", err)
+	}
+	id, _ := ParseID(f.id())
+	if _, err := store.Log(ctx, id); !errors.Is(err, did.ErrNotFound) {
+		t.Errorf("kept: %v", err)
+	}
+	two := New(Config{Sources: []Source{fixed{log: f.log()}, fixed{log: f.log()}}})
+	if _, err := two.ResolveVersion(ctx, f.id(), Query{VersionNumber: 2}); did.NameOf(err) != did.NameInvalidDID {
+		t.Errorf("from two: %v", err)
+	}
+}
 
 // The longest log that verifies wins, wherever it comes from, and is remembered.
 func TestSources(t *testing.T) {

@@ -25,6 +25,11 @@ func RecoveryHashes(nextKeyHashes []string) []string {
 	return found
 }
 
+// Rules are those of this program: the specification's, and that nobody but the holder of a
+// marked recovery key drops it or gives the DID up. Logs without a mark are held to the
+// specification alone.
+func Rules() Verifier { return Verifier{Recovery: true, RecoveryDeactivates: true} }
+
 // checkRecovery wants the recovery keys of an entry to be those of the entry before, or
 // one of these to have signed it. Adding one is refused like dropping one: a thief's
 // recovery key could not be dropped any more.

@@ -59,10 +59,10 @@ func (r *Resolution) MarshalJSON() ([]byte, error) {
 func Failed(err error) *Resolution { return &Resolution{Result: did.Failure(err)} }
 
 // ResolveLog resolves a DID from its log and the proofs of its witnesses, without any
-// network. The resolution is never nil: on failure it says so in its JSON form. Logs that
-// mark a recovery key are held to the recovery rule.
+// network. The resolution is never nil: on failure it says so in its JSON form. The log is
+// held to Rules.
 func ResolveLog(ctx context.Context, id string, log, witness []byte, q Query) (*Resolution, error) {
-	return Verifier{Recovery: true}.ResolveLog(ctx, id, log, witness, q)
+	return Rules().ResolveLog(ctx, id, log, witness, q)
 }
 
 // ResolveLog is the function of that name, with the verifier's rules.
