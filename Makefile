@@ -94,6 +94,7 @@ soak:
 	$(GO) test -run xxx -fuzz FuzzEntry -fuzztime 3m ./auth/did/webvh
 	$(GO) test -run xxx -fuzz FuzzWitness -fuzztime 2m ./auth/did/webvh
 	$(GO) test -run xxx -fuzz FuzzParseID -fuzztime 2m ./auth/did/webvh
+	$(GO) test -run xxx -fuzz FuzzParseURL -fuzztime 2m ./auth/did/webvh
 	$(GO) test -run xxx -fuzz FuzzRequest -fuzztime 2m ./auth/login
 	$(GO) test -run xxx -fuzz FuzzResponse -fuzztime 2m ./auth/login
 

@@ -223,7 +223,8 @@ func (s IdentitySearch) inNames(ctx context.Context) ([]clue, error) {
 	defer cancel()
 	var out []clue
 	for _, name := range append(namedLogs(s.Domains...), own) {
-		b, readErr := readName(ctx, names, name)
+		// A node of the user's own has met others long ago.
+		b, readErr := readName(ctx, names, name, s.Config.IPFS == "")
 		if readErr != nil {
 			err = errors.Join(err, readErr)
 			continue
@@ -233,12 +234,16 @@ func (s IdentitySearch) inNames(ctx context.Context) ([]clue, error) {
 	return out, err
 }
 
-// readName reads the log under a name, again while the node still meets others.
-func readName(ctx context.Context, names *ipfs.Names, name string) ([]byte, error) {
-	for {
+// readName reads the log under a name: again and again while a node that has just started
+// still meets others, else once more.
+func readName(ctx context.Context, names *ipfs.Names, name string, started bool) ([]byte, error) {
+	for try := 1; ; try++ {
 		b, err := names.Read(ctx, name, ".well-known/did.jsonl", webvh.MaxLog)
 		if err == nil {
 			return b, nil
+		}
+		if !started && try == 2 {
+			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
 		}
 		select {
 		case <-time.After(publishTry):

@@ -27,7 +27,7 @@ const (
 	recordTTL    = 5 * time.Minute  // that others go without asking for a newer log
 	publishAfter = 12 * time.Hour   // a record is renewed
 	publishLook  = 10 * time.Second // between two looks for a newer log of ours
-	publishAgain = 5 * time.Minute  // after a failure
+	publishAgain = 2 * time.Minute  // after a failure
 	publishWait  = time.Minute      // for the node to meet others and take the record
 	publishTry   = 2 * time.Second  // between two attempts within that time
 	publishLabel = "ipfscloud identity"

@@ -45,7 +45,7 @@ func (d *drive) entersBy(address string) {
 // publication waits until a version is published, after a time.
 func (d *drive) publication(version string, after time.Time) daemon.Publication {
 	d.t.Helper()
-	for end := time.Now().Add(longest); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(3 * longest); ; time.Sleep(200 * time.Millisecond) {
 		var shown struct{ Published daemon.Publication }
 		if err := json.Unmarshal([]byte(d.ok("id", "show", "--json")), &shown); err != nil {
 			d.t.Fatal(err)
@@ -63,7 +63,7 @@ func (d *drive) publication(version string, after time.Time) daemon.Publication 
 func (d *drive) versionOf(did, prefix string) {
 	d.t.Helper()
 	var got resolved
-	for end := time.Now().Add(longest); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(3 * longest); ; time.Sleep(200 * time.Millisecond) {
 		out, problem, code := d.run("id", "resolve", did)
 		if code == 0 && json.Unmarshal([]byte(out), &got) == nil && strings.HasPrefix(got.Metadata.VersionID, prefix) {
 			return

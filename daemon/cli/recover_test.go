@@ -178,6 +178,11 @@ func TestRecoverLocksOutTheLostDevice(t *testing.T) {
 		t.Log(problem)
 	}
 	lost.ok("logout")
+	// Its own log says version 1; the commits of the other device have the newest.
+	var got resolved
+	if err := json.Unmarshal([]byte(lost.ok("id", "resolve", before.DID)), &got); err != nil || got.Metadata.VersionID != r.Version {
+		t.Errorf("the lost device resolves version %s, want %s: %v", got.Metadata.VersionID, r.Version, err)
+	}
 	lost.says(ExitRefused, "not in the DID document", "login", "--passfile", lost.path("pass"))
 	_ = lost.fails(ExitRefused, "mount", "--passfile", lost.path("pass"), lost.mnt)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"path"
+	"strings"
 	"testing"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -90,6 +91,29 @@ func FuzzParseID(f *testing.F) {
 			return
 		}
 		checkURL(t, id)
+	})
+}
+
+// FuzzParseURL wants a DID URL that is accepted to be of a DID that is, and its query to
+// choose something, or nothing where there is none.
+func FuzzParseURL(f *testing.F) {
+	f.Add(prefix + anySCID + ":example.com/a/b?versionId=1-x&versionNumber=2#key")
+	f.Add(prefix + anySCID + ":example.com?versionTime=2024-01-01T00:00:00+00:00")
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := ParseURL(text)
+		if err != nil {
+			if name := did.NameOf(err); name == did.NameInternal || name == "" {
+				t.Fatalf("%q: an error without a name: %v", text, err)
+			}
+			return
+		}
+		checkURL(t, u.ID)
+		if again, err := ParseID(u.ID.String()); err != nil || again.text != u.ID.text || !strings.HasPrefix(text, u.ID.text) {
+			t.Fatalf("%q is of %q: %v", text, u.ID, err)
+		}
+		if rest := text[len(u.ID.text):]; !strings.Contains(rest, "?") && u.Query != (Query{}) {
+			t.Fatalf("%q asks for %+v", text, u.Query)
+		}
 	})
 }
 
