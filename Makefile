@@ -72,7 +72,7 @@ lint:
 # Side by side with Debian's gocryptfs, in one run; prints ratios.
 bench: build
 	contrib/install-needs bench
-	contrib/bench/run
+	contrib/bench/run --results contrib/bench/RESULTS.md
 
 # How costs grow with what is in a drive: prints curves. Half an hour, and 20 GB of disk.
 bench-scale: build
@@ -85,6 +85,7 @@ soak:
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move|Cost' -v ./cluster
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run Model ./fs
+	IPFSCLOUD_TEST_LOOP=ring $(GO) test -count=1 -timeout 1h ./fs/fuse
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
 	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt

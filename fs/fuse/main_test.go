@@ -174,6 +174,13 @@ func start(t *testing.T, base, options string, env ...string) *mount {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse here: ", err)
 	}
+	// IPFSCLOUD_TEST_LOOP runs all tests with one way to read requests.
+	if loop := os.Getenv("IPFSCLOUD_TEST_LOOP"); loop != "" && !strings.Contains(options, "loop=") {
+		options = strings.TrimPrefix(options+",loop="+loop, ",")
+		if Loop(loop) == LoopRing {
+			enableRings(t)
+		}
+	}
 	m := &mount{t: t, dir: filepath.Join(base, "mnt")}
 	m.cmd = daemonCommand(t, base)
 	m.cmd.Env = append(os.Environ(), daemonEnv+"="+base, daemonEnv+"_OPTIONS="+options)
