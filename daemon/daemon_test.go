@@ -252,3 +252,24 @@ func TestEachAlertSaysWhatToDo(t *testing.T) {
 		t.Errorf("a rollback is called something else: %+v", a)
 	}
 }
+
+func TestForesee(t *testing.T) {
+	now := time.Now()
+	peers := []horizon.Peer{{Name: "up", Up: true, LastSeen: now.Add(-time.Hour)}, {Name: "new"}, {Name: "blinks", LastSeen: now.Add(-time.Minute)}}
+	if out := foresee(now, &horizon.State{Peers: peers, Store: horizon.Store{Free: 2 << 30}}); len(out) > 0 {
+		t.Errorf("alerts for nothing: %+v", out)
+	}
+	peers[2].LastSeen = now.Add(-time.Hour)
+	out := foresee(now, &horizon.State{Peers: peers, Store: horizon.Store{Free: 500e6}})
+	if len(out) != 2 || !strings.Contains(out[0].Text, "blinks") || !out[0].Since.Equal(peers[2].LastSeen) || !strings.Contains(out[1].Text, "500 MB") {
+		t.Errorf("%+v", out)
+	}
+	for _, a := range out {
+		if a.Severity != horizon.Warning || a.Action == "" {
+			t.Errorf("%+v", a)
+		}
+	}
+	if out := foresee(now, &horizon.State{Store: horizon.Store{Free: 1, Full: true}}); len(out) > 0 {
+		t.Errorf("a full disk is said twice: %+v", out)
+	}
+}

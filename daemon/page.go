@@ -104,6 +104,7 @@ func (p *page) State(ctx context.Context) (horizon.State, error) {
 	if p.s.egress != nil {
 		p.s.egress.describe(&out)
 	}
+	out.Alerts = append(out.Alerts, foresee(time.Now(), &out)...)
 	return out, nil
 }
 
@@ -182,6 +183,27 @@ func (p *page) alerts() []horizon.Alert {
 	}
 	if a := p.s.session.alert(); a != "" {
 		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: a, Action: "Log in again:", Command: "ipfscloud login"})
+	}
+	return out
+}
+
+const (
+	silentPeer = 5 * time.Minute // until a peer that is down is an alert
+	littleDisk = 1 << 30         // bytes free on this computer's disk that are an alert
+)
+
+// foresee warns of what is no harm yet: a peer that is gone while the others hold all, and
+// a disk that will be full.
+func foresee(now time.Time, s *horizon.State) (out []horizon.Alert) {
+	for _, p := range s.Peers {
+		if !p.Up && !p.LastSeen.IsZero() && now.Sub(p.LastSeen) > silentPeer {
+			out = append(out, horizon.Alert{Severity: horizon.Warning, Text: "The peer " + p.Name + " is down.",
+				Action: "See whether its machine is on. What the peers say:", Command: "ipfscloud egress peers", Since: p.LastSeen})
+		}
+	}
+	if s.Store.Free > 0 && s.Store.Free < littleDisk && !s.Store.Full {
+		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: fmt.Sprintf("The disk of this computer has only %d MB left.", s.Store.Free/1e6),
+			Action: "Make room on it, before new data is refused."})
 	}
 	return out
 }

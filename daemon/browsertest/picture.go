@@ -15,9 +15,12 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// screenshots names the directory for pictures that are shown to people. Without it there
-// are none.
-const screenshots = "IPFSCLOUD_SCREENSHOTS"
+// Environment variables that name the directory for pictures that are shown to people, and
+// for those that somebody who works on the page looks at. Without them there are none.
+const (
+	screenshots = "IPFSCLOUD_SCREENSHOTS"
+	looks       = "IPFSCLOUD_LOOKS"
+)
 
 // Shoot leaves a picture of the window as NAME.png, if pictures are asked for.
 func (b *Tab) Shoot(name string) {
@@ -37,10 +40,12 @@ func (b *Tab) ShootPart(name, selector string) {
 	}
 }
 
-// ShootWhole leaves a picture of the whole page in a directory.
-func (b *Tab) ShootWhole(dir, name string) {
+// Look leaves a picture of the whole page, if somebody wants to look.
+func (b *Tab) Look(name string) {
 	b.t.Helper()
-	b.shoot(dir, name, func(shot *[]byte) chromedp.Action { return chromedp.FullScreenshot(shot, 100) })
+	if dir := os.Getenv(looks); dir != "" {
+		b.shoot(dir, name, func(shot *[]byte) chromedp.Action { return chromedp.FullScreenshot(shot, 100) })
+	}
 }
 
 func (b *Tab) shoot(dir, name string, how func(*[]byte) chromedp.Action) {

@@ -81,6 +81,7 @@ func TestHorizonTellsTheTruth(t *testing.T) {
 		seen = len(p) == 2 && 0 < p[0] && p[0] < p[1]
 	}
 	b.Says("#sentence", "only on this computer")
+	b.Look("real-progress")
 	t.Log("progress was seen after ", time.Since(began))
 	d.ok("sync", "--durability", "egress:3")
 	b.Says("#sentence", "Everything is stored in 3 places")
@@ -96,6 +97,7 @@ func TestHorizonTellsTheTruth(t *testing.T) {
 	}
 	b.Says("#copies", fmt.Sprintf("commit %d newest", d.status().Commit.Sequence))
 	b.Says("#copies", "2 of 3")
+	b.Look("real-peer-down")
 	b.Follow(`button[formaction="/retry"]`, ".said")
 	b.Says(".said", "tried again")
 	if err := f.Nodes()[2].Start(t.Context()); err != nil {

@@ -48,7 +48,9 @@ func peerGraph(peers []Peer) (picture template.HTML, words string) {
 		}
 		for j := i + 1; j < n; j++ {
 			q := peers[j]
-			ij, ji := sees[i][q.ID], sees[j][p.ID]
+			// What was seen of a peer before it died is no sight of it.
+			both := p.Up && q.Up
+			ij, ji := both && sees[i][q.ID], both && sees[j][p.ID]
 			x1, y1 := at(i)
 			x2, y2 := at(j)
 			switch {

@@ -107,7 +107,7 @@ func alone(st *State) {
 func TestChromiumLooks(t *testing.T) {
 	t.Parallel()
 	s := serve(t, anHour)
-	fresh, looks := s.source.state, os.Getenv("IPFSCLOUD_LOOKS")
+	fresh := s.source.state
 	shown := map[string]string{"safe-light": "safe", "safe-dark": "dark", "care-narrow": "narrow"}
 	b := browse(t, 1200, 900)
 	b.enter(s)
@@ -140,9 +140,7 @@ func TestChromiumLooks(t *testing.T) {
 			b.Says("#sentence", day.sentence)
 			b.fits()
 			b.readable()
-			if looks != "" {
-				b.ShootWhole(looks, day.name+"-"+look.name)
-			}
+			b.Look(day.name + "-" + look.name)
 			if name := shown[day.name+"-"+look.name]; name != "" {
 				b.Shoot(name)
 			}
