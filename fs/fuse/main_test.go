@@ -236,8 +236,9 @@ func (m *mount) stop() {
 	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		m.t.Fatal(err)
 	}
+	said, _ := io.ReadAll(m.out.r)
 	if err := m.cmd.Wait(); err != nil {
-		m.t.Fatalf("the daemon ended with %v", err)
+		m.t.Fatalf("the daemon ended with %v: %s%s", err, m.out.buf, said)
 	}
 }
 

@@ -284,7 +284,7 @@ func TestAgainstLocalDisk(t *testing.T) {
 		checks = 20
 	}
 	if soak() {
-		checks, steps = 5000, 150
+		checks, steps = 2000, 150
 	}
 	rapidRuns(t, checks, steps)
 	w := &twins{t: t, base: base, m: startKept(t, base, modelOptions), actors: map[string]*actor{}}
