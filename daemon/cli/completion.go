@@ -90,6 +90,8 @@ func completions() []completion {
 			}
 		}
 	}
+	all = append(all, completion{path: "help", next: slices.Clone(root.next)})
+	root.next = append(root.next, choice{"help", "tell about a command"})
 	return append([]completion{root}, all...)
 }
 

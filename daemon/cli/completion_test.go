@@ -69,6 +69,7 @@ func TestCompletion(t *testing.T) {
 			commands = append(commands, e.name)
 		}
 	}
+	commands = append(commands, "help")
 	slices.Sort(commands)
 	for shell, ask := range shells {
 		t.Run(shell, func(t *testing.T) {
@@ -81,6 +82,7 @@ func TestCompletion(t *testing.T) {
 			for line, want := range map[string][]string{
 				"ipfscloud ":                                commands,
 				"ipfscloud um":                              {"umount"},
+				"ipfscloud help mo":                         {"mount"},
 				"ipfscloud id cl":                           {"claim"},
 				"ipfscloud id claim ":                       {"add", "issue", "list", "remove", "self", "verify"},
 				"ipfscloud id --json service ":              {"add", "remove"},
