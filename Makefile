@@ -67,7 +67,7 @@ lint:
 	$(GO) vet ./...
 	cd packaging/tools && $(GO) build -o ../../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
-	shellcheck contrib/install-needs contrib/debian-root contrib/bench/run packaging/deb/pack packaging/deb/p*[!k] packaging/testdata/life.sh .ci/run
+	shellcheck contrib/install-needs contrib/debian-root packaging/deb/pack packaging/deb/p*[!k] packaging/testdata/life.sh .ci/run
 
 # Side by side with Debian's gocryptfs, in one run; prints ratios.
 bench: build
