@@ -1,14 +1,28 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"testing"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
-	"github.com/cluster-labs/ipfscloud/auth/did/didtest"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
+
+// testKey is number n of the keys of a test.
+func testKey(n byte) keyOfTest {
+	return keyOfTest(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize)))
+}
+
+type keyOfTest ed25519.PrivateKey
+
+func (k keyOfTest) Public() []byte { return ed25519.PrivateKey(k).Public().(ed25519.PublicKey) }
+
+func (k keyOfTest) Sign(_ context.Context, msg []byte) ([]byte, error) {
+	return ed25519.Sign(ed25519.PrivateKey(k), msg), nil
+}
 
 // A thief with an update key who drops the recovery key is believed by nobody here, also
 // where the DID is another person's; and what was seen stays known.
@@ -16,8 +30,8 @@ func TestOthersLogs(t *testing.T) {
 	ctx := context.Background()
 	store := webvh.NewMemory()
 	letter := webvh.New(webvh.Config{Store: store, Location: "example.com"}) // as the specification has it
-	key := func(n byte) []byte { return didtest.NewSigner(n).Public() }
-	doc, err := letter.Create(ctx, did.Change{NextKeys: [][]byte{key(2)}, Recovery: key(9)}, didtest.NewSigner(1))
+	key := func(n byte) []byte { return testKey(n).Public() }
+	doc, err := letter.Create(ctx, did.Change{NextKeys: [][]byte{key(2)}, Recovery: key(9)}, testKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +52,7 @@ func TestOthersLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	drop := []string{webvh.HashKey(multi), webvh.MarkRecovery(webvh.HashKey(multi))}
-	if _, err := letter.Update(ctx, doc.ID, did.Change{NextKeys: [][]byte{key(3)}, Forget: drop}, didtest.NewSigner(2)); err != nil {
+	if _, err := letter.Update(ctx, doc.ID, did.Change{NextKeys: [][]byte{key(3)}, Forget: drop}, testKey(2)); err != nil {
 		t.Fatal(err)
 	}
 	stolen := log()
