@@ -85,6 +85,7 @@ soak:
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move|Cost' -v ./cluster
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'AgainstLocalDisk|Exercisers' ./fs/fuse
+	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 30m -run Booted -v ./packaging/systemd
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run Model ./fs
 	IPFSCLOUD_TEST_LOOP=ring $(GO) test -count=1 -timeout 1h ./fs/fuse
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs

@@ -56,7 +56,7 @@ func layers() map[string]layer {
 		"daemon/grafia":      {},
 		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
-		"packaging/systemd":  {},
+		"packaging/systemd":  {inTests: []string{"cluster/fleet/fleettest"}},
 		"packaging":          {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"contrib/login-demo": {ours: []string{"auth/login"}},
 	}

@@ -148,8 +148,11 @@ func (s *Service) stopping() (end func()) {
 		defer close(done)
 		tick := time.NewTicker(extendEvery)
 		defer tick.Stop()
+		enough := time.After(flushWait + signalWait) // by then each part has given up
 		for {
 			select {
+			case <-enough:
+				return
 			case <-tick.C:
 				s.notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()), s.flushText())
 			case <-stop:

@@ -41,9 +41,19 @@ type mounted struct {
 // findMount returns the topmost mount at a path. It does not touch the path: its file
 // system may be dead, or may be this process.
 func findMount(path string) (m mounted, ok bool, err error) {
+	err = eachMount(func(o mounted) {
+		if o.point == path {
+			m, ok = o, true
+		}
+	})
+	return m, ok, err
+}
+
+// eachMount calls fn for each mount that this process sees, the topmost ones last.
+func eachMount(fn func(mounted)) error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return m, false, err
+		return err
 	}
 	defer f.Close()
 	s := bufio.NewScanner(f)
@@ -54,11 +64,9 @@ func findMount(path string) (m mounted, ok bool, err error) {
 		if !found || len(l) < 5 || len(r) < 1 {
 			continue
 		}
-		if unescape(l[4]) == path {
-			m, ok = mounted{l[2], path, r[0]}, true
-		}
+		fn(mounted{l[2], unescape(l[4]), r[0]})
 	}
-	return m, ok, s.Err()
+	return s.Err()
 }
 
 // unescape undoes the octal escapes of mountinfo.

@@ -9,14 +9,18 @@ import (
 	"log"
 	"os"
 	"sync"
+	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs"
 )
 
 // Server is a mounted tree.
 type Server struct {
 	path string
+	dev  string // major:minor, as mountinfo has it; "" if that could not be read
 	opts Options
 	loop *loop          // LoopOwn
 	lib  *gofuse.Server // LoopGoFuse
@@ -49,6 +53,9 @@ func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Serve
 	}
 	if err != nil {
 		return nil, err
+	}
+	if m, ok, err := findMount(path); err == nil && ok {
+		s.dev = m.dev
 	}
 	if os.Geteuid() == 0 {
 		if err := readAhead(path); err != nil {
@@ -142,14 +149,22 @@ func (s *Server) Path() string { return s.path }
 // Done is closed when the mount has ended.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
+// endWait is for the end of a mount whose name is gone: then no program has it open.
+const endWait = 15 * time.Second
+
 // Unmount ends the mount. In use, it is fs.ErrBusy, unless lazy: then the names are gone
-// at once, and the mount ends with its last user.
+// at once, and the mount ends with its last user. It is fs.ErrBusy too where another mount
+// hides it, or keeps it when its name is gone (a container may have it).
 func (s *Server) Unmount(lazy bool) error {
 	if err := s.detach(lazy); err != nil || lazy {
 		return err
 	}
-	<-s.done
-	return nil
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(endWait):
+		return fmt.Errorf("%s is unmounted, and still used by a program that had it open, or seen in another mount namespace: %w", s.path, fs.ErrBusy)
+	}
 }
 
 func (s *Server) detach(lazy bool) error {
@@ -163,9 +178,36 @@ func (s *Server) detach(lazy bool) error {
 	if s.unmounted {
 		return nil
 	}
+	// What is at the mountpoint now may be another's: on top of ours, or after it.
+	if ours, named := s.named(); !named {
+		s.unmounted = true // somebody else has done it
+		return nil
+	} else if !ours {
+		return fmt.Errorf("another mount at %s hides the drive: %w", s.path, fs.ErrBusy)
+	}
 	err := unmount(s.path, lazy)
+	if err != nil {
+		if _, named := s.named(); !named { // somebody else was faster
+			err = nil
+		}
+	}
 	s.unmounted = err == nil
 	return err
+}
+
+// named tells whether the mount has a name still, and whether its mountpoint leads to it.
+func (s *Server) named() (ours, named bool) {
+	top := ""
+	err := eachMount(func(m mounted) {
+		named = named || m.dev == s.dev
+		if m.point == s.path {
+			top = m.dev
+		}
+	})
+	if err != nil || s.dev == "" { // unmount(2) will tell
+		return true, true
+	}
+	return top == s.dev, named
 }
 
 // Abort gives the mount up without waiting for its users: they get errors.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/cluster/fleet/fleettest"
 )
 
 const (
@@ -80,6 +82,10 @@ func (m machine) install() {
 		m.t.Fatalf("building the program: %v\n%s", err, out)
 	}
 	m.link("usr/sbin/mount.ipfscloud", "../bin/ipfscloud")
+	nodes := fleettest.Binaries(m.t)
+	for name, path := range map[string]string{"ipfs": nodes.IPFS, "ipfs-cluster-service": nodes.ClusterService} {
+		m.copy("usr/lib/ipfscloud/"+name, path)
+	}
 	for _, pattern := range []string{"system/*", "user/*", "../egress/*.service"} {
 		units, err := filepath.Glob(pattern)
 		if err != nil || len(units) == 0 {
@@ -153,6 +159,18 @@ func (m machine) put(path, text string) {
 	}
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		m.t.Fatal(err)
+	}
+}
+
+// copy puts a program into the machine.
+func (m machine) copy(path, from string) {
+	m.t.Helper()
+	path = filepath.Join(m.dir, path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "--reflink=auto", "-L", from, path).CombinedOutput(); err != nil {
+		m.t.Fatalf("copying %s: %v\n%s", from, err, out)
 	}
 }
 

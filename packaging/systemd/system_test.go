@@ -3,6 +3,7 @@ package systemd
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ func TestBooted(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(machine)
-	}{{"drive", drive}, {"instance", instance}, {"fstab", fstab}, {"limit", limit}, {"user", user}, {"poweroff", poweroff}} {
+	}{{"drive", drive}, {"held", held}, {"egress", egress}, {"instance", instance}, {"fstab", fstab}, {"limit", limit}, {"user", user}, {"poweroff", poweroff}} {
 		if !t.Run(part.name, func(t *testing.T) { part.test(machine{t, m.hardware}) }) {
 			break // the next ones go on with what it leaves
 		}
@@ -102,6 +103,51 @@ func drive(m machine) {
 	m.sh(`test "$(cat /srv/ipfscloud/one)" = one; test "$(cat /srv/ipfscloud/two)" = two; test $(ls /srv/ipfscloud/d | wc -l) = 200`)
 	if out, err := m.try("systemd-analyze", "security", "--no-pager", "--threshold=40", "ipfscloud.service"); err != nil {
 		t.Errorf("the running unit is more open than it claims: %v\n%s", err, out)
+	}
+}
+
+// held: a stop ends also where something keeps the mount when its name is gone.
+func held(m machine) {
+	if os.Getenv("IPFSCLOUD_SOAK") == "" {
+		m.t.Skip("it waits for a minute: IPFSCLOUD_SOAK=1")
+	}
+	stop := func(why string) {
+		m.t.Helper()
+		flushes, detached := m.says("ipfscloud", flushedText), m.says("ipfscloud", "in use; detaching")
+		m.run("systemctl", "stop", "ipfscloud")
+		if r := m.show("ipfscloud", "Result"); r != "success" {
+			m.t.Errorf("%s: stopped: %s", why, r)
+		}
+		m.flushed("ipfscloud", flushes+1)
+		if m.says("ipfscloud", "in use; detaching") == detached {
+			m.t.Errorf("%s: it does not say that it is in use", why)
+		}
+		m.run("systemctl", "stop", "holder")
+		m.run("systemctl", "start", "ipfscloud")
+	}
+	m.run("systemd-run", "--unit=holder", "unshare", "--mount", "--propagation", "private", "sh", "-c", "exec sleep 600")
+	stop("another mount namespace")
+	m.run("systemd-run", "--unit=holder", "sh", "-c", "exec sleep 600 < /srv/ipfscloud/one")
+	m.until("the file is open", func() bool {
+		out, _ := m.try("sh", "-c", `readlink /proc/$(systemctl show --value -p MainPID holder)/fd/0`)
+		return strings.TrimSpace(out) == "/srv/ipfscloud/one"
+	})
+	m.run("umount", "--lazy", "/srv/ipfscloud")
+	stop("a file that is open, and no name")
+}
+
+// egress: a node of an Egress with the programs of its own, as closed as its unit is.
+func egress(m machine) {
+	m.run("systemctl", "start", "ipfscloud-egress")
+	m.active("ipfscloud-egress")
+	if out, err := m.try("env", "IPFSCLOUD_HOME=/var/lib/ipfscloud-egress", "ipfscloud", "egress", "status"); err != nil {
+		m.t.Error(err)
+	} else {
+		m.t.Log(out)
+	}
+	m.run("systemctl", "stop", "ipfscloud-egress")
+	if r := m.show("ipfscloud-egress", "Result"); r != "success" {
+		m.t.Errorf("stopped: %s", r)
 	}
 }
 
