@@ -125,7 +125,7 @@ func view(root string, contents bool) (map[string]string, error) {
 			first, inodes[st.Ino] = rel, rel
 		}
 		line := fmt.Sprintf("%s %o %d:%d links %d rdev %d first %s mtime %s", kindOf(st.Mode), st.Mode&0o7777, st.Uid, st.Gid,
-			st.Nlink, st.Rdev, first, about(st.Mtim))
+			st.Nlink, st.Rdev, first, about(&st))
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFREG:
 			line += fmt.Sprint(" size ", st.Size)
@@ -168,11 +168,15 @@ func view(root string, contents bool) (map[string]string, error) {
 	return out, walk(".")
 }
 
-// about is a time as far as two file systems agree on it: to the nanosecond if it was
-// set, else only that it is of now.
-func about(t unix.Timespec) string {
-	if t.Sec < 1500000000 {
-		return fmt.Sprint(t.Nano())
+// about is the time of the last change as far as two file systems agree on it: to the
+// nanosecond if it was set, else only that it is of now. A FIFO's changes with what is
+// written to it on the local disk alone (fs/POSIX.md).
+func about(st *unix.Stat_t) string {
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFIFO:
+		return "any"
+	case st.Mtim.Sec < 1500000000:
+		return fmt.Sprint(st.Mtim.Nano())
 	}
 	return "now"
 }
@@ -230,7 +234,7 @@ func (w *twins) compare(rt *rapid.T, contents bool) {
 			if err := unix.Fstat(s.files[i], &st); err != nil {
 				rt.Fatalf("fstat of open file %d: %v", i, err)
 			}
-			lines[j] = fmt.Sprintf("%o %d:%d links %d mtime %s", st.Mode, st.Uid, st.Gid, st.Nlink, about(st.Mtim))
+			lines[j] = fmt.Sprintf("%o %d:%d links %d mtime %s", st.Mode, st.Uid, st.Gid, st.Nlink, about(&st))
 			if st.Mode&unix.S_IFMT == unix.S_IFREG {
 				lines[j] += fmt.Sprint(" size ", st.Size)
 			}
