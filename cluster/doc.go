@@ -27,7 +27,9 @@
 //	2    free space: from the memory of the peer asked
 //	0.2  the list of all pins: read from the disk of the peer asked, 5 MB for 10,000 pins
 //
-// This does not grow with the number of pins; a test counts it. What is not settled is
+// This does not grow with the number of pins; a test counts it. Of 10,000 pins at a real
+// peer, on two busy cores, it was 23 calls and 0.9 MB a minute, 0.25 % of a core here and
+// 2.8 % at the peer, which takes 1.5 % by itself (TestCostOfManyPins). What is not settled is
 // asked for 40 at a time, at most once a second: after a start 10,000 pins are known in
 // about five minutes. When a peer falls silent, all its copies stop to count without a
 // call; when it comes back, they count when it has reported each of them again, which

@@ -30,7 +30,6 @@ type action struct {
 const (
 	manyPins   = 10 // a backlog of more than this goes faster
 	manyFaster = 10
-	growPart   = 5 // a pin with too few allocations gets more after this part of DeadAfter
 )
 
 // plan returns the next thing to do, or nil.
@@ -239,7 +238,8 @@ func (b *book) canMove(e *entry, up []string, now time.Time) bool {
 	if alive >= b.target() || len(up) <= alive {
 		return false // nobody else could have it
 	}
-	return dead || now.Sub(e.created) >= b.cfg.DeadAfter/growPart
+	// One with too few allocations gets more as soon as the peers have heard of it.
+	return dead || now.Sub(e.created) >= settleTime
 }
 
 // planDescribe finds a pin about which something else should stand in the pin set.
