@@ -96,7 +96,7 @@ func (r *refresh) run(ctx context.Context, used EgressUse) error {
 		defer client.Close()
 		found, err := client.Find(ctx, vaultKey, r.vault)
 		if err != nil {
-			return fmt.Errorf("Egress: %w", egressError(err))
+			return fmt.Errorf("asking Egress: %w", egressError(err))
 		}
 		for _, p := range vaultsOf(found)[r.vault] {
 			if r.news(p.name) {
