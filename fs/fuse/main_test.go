@@ -106,7 +106,13 @@ func daemon(dir, options string) error {
 	fmt.Println("mounted")
 	select {
 	case <-stop:
-		if err := s.Unmount(false); err != nil || os.Getenv(keptEnv) == "" {
+		err := s.Unmount(false)
+		// A program that looks at all mounts, as df does, is in this one for a moment.
+		for end := time.Now().Add(10 * time.Second); errors.Is(err, fs.ErrBusy) && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+			err = s.Unmount(false)
+		}
+		if err != nil || os.Getenv(keptEnv) == "" {
 			return err
 		}
 		return tree.Close(ctx)
