@@ -281,10 +281,10 @@ func TestEgressFaults(t *testing.T) {
 
 	for _, answer := range []apiFault{apiHangs, apiGarbage} {
 		bad.set(answer)
-		t.Logf("%s: told after %v", answer, d.await("an API that is of no use", truth, func(s *daemon.EgressStatus) bool { return s.Error != "" }))
-		if s := d.status().Safe; s.Level == "safe" || strings.Contains(s.Detail, "close this computer at any time") {
-			t.Errorf("%s, and status says %+v", answer, s)
-		}
+		t.Logf("%s: told after %v", answer, d.await("an API that is of no use", truth, func(s *daemon.EgressStatus) bool {
+			safe := d.status().Safe // what copies there are stays known for a while
+			return s.Error != "" && safe.Level != "safe" && !strings.Contains(safe.Detail, "close this computer at any time")
+		}))
 		write(string(answer)) // the drive goes on
 		if got := d.sh(`getfattr --only-values -n user.ipfscloud.state "$1"`, string(answer)); strings.HasPrefix(got, "held") {
 			t.Errorf("%s, and a new file is %q", answer, got)
