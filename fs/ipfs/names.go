@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,16 +31,14 @@ import (
 //
 // The errors of its methods wrap fs.ErrUnavailable when the node is away, is offline or
 // does not find a name.
-type Names struct {
-	client *client
-	blocks *client // to get a tree
-}
+type Names struct{ client *client }
 
 // A node asks its network for a name once, and takes its time. Who has a block it asks
 // seldom again: after a while it is better to ask anew.
 const (
-	nameWait = time.Minute
-	treeWait = 10 * time.Second
+	nameWait  = time.Minute
+	treeWait  = 6 * time.Second
+	treeTries = 3
 )
 
 // OpenNames speaks to the node at an address as OpenRPC knows it; nothing is sent yet.
@@ -48,18 +47,11 @@ func OpenNames(address, authorization string) (*Names, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := newClient(address, authorization, treeWait)
-	if err != nil {
-		return nil, err
-	}
-	return &Names{c, b}, nil
+	return &Names{c}, nil
 }
 
 // Close lets the connections go.
-func (n *Names) Close() {
-	n.client.close()
-	n.blocks.close()
-}
+func (n *Names) Close() { n.client.close() }
 
 // NameKey is the Ed25519 key of an IPNS name; who has it only signs.
 type NameKey interface {
@@ -163,14 +155,47 @@ func (n *Names) Read(ctx context.Context, name, file string, limit int64) (b []b
 		return nil, err
 	}
 	cat := request{command: "cat", args: []string{now.Path + "/" + strings.TrimPrefix(file, "/")}, options: map[string]any{"length": limit + 1}}
-	err = n.blocks.call(ctx, cat, func(r io.Reader) error {
-		b, err = io.ReadAll(io.LimitReader(r, limit+1))
-		return err
-	})
+	for try := 1; ; try++ {
+		once, cancel := context.WithTimeout(ctx, treeWait)
+		err = n.client.call(once, cat, func(r io.Reader) error {
+			b, err = io.ReadAll(io.LimitReader(r, limit+1))
+			return err
+		})
+		late := once.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !late || try == treeTries {
+			break
+		}
+		n.redial(ctx, strings.TrimPrefix(now.Path, "/ipfs/"))
+	}
 	if err == nil && int64(len(b)) > limit {
 		err = fmt.Errorf("%s of %s has more than %d bytes: %w", file, name, limit, fs.ErrInvalid)
 	}
 	return b, err
+}
+
+// redial lets the node lose its connections to those who have a tree. Now and then it has
+// such a connection and does not ask there for blocks, as long as it lasts: the peers met
+// by dialling each other at once, or one of them was too busy to answer in time.
+func (n *Names) redial(ctx context.Context, tree string) {
+	ctx, cancel := context.WithTimeout(ctx, treeWait)
+	defer cancel()
+	var peers []string
+	find := request{command: "routing/findprovs", args: []string{tree}, options: map[string]any{"num-providers": 8}}
+	_ = n.client.call(ctx, find, func(r io.Reader) error { // what came before an error counts
+		for d := json.NewDecoder(r); ; {
+			var event struct{ Responses []struct{ ID string } }
+			if err := d.Decode(&event); err != nil {
+				return nil
+			}
+			for _, p := range event.Responses {
+				peers = append(peers, p.ID)
+			}
+		}
+	})
+	for _, p := range peers {
+		_ = n.client.call(ctx, request{command: "swarm/disconnect", args: []string{"/p2p/" + p}}, nil) // it may have none
+	}
 }
 
 // newRecord makes a record and lets the key sign it.
