@@ -332,7 +332,7 @@ func (d *drive) accepted() uint64 {
 // writing goes on: nothing is lost, and nothing is done twice.
 func TestKillBetweenLinkAndTrim(t *testing.T) {
 	t.Parallel()
-	const wanted, tries = 3, 80
+	const wanted, tries = 3, 300 // on an idle machine one in twenty falls there
 	d := newDrive(t)
 	ms := newManifests(t, d)
 	hits := 0
