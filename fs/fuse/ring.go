@@ -93,7 +93,7 @@ func (r *ring) sqe() []byte {
 }
 
 // enter gives the submissions to the kernel and waits for a completion, if wait says so.
-// A signal may end the wait.
+// A signal, or a kernel that is short of memory, may end the wait early.
 func (r *ring) enter(wait bool) error {
 	atomic.StoreUint32(r.word(r.p.sq.tail), r.tail)
 	least := uintptr(0)
@@ -101,7 +101,8 @@ func (r *ring) enter(wait bool) error {
 		least = 1
 	}
 	n, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.submit), least, ringEnterGetEvents, 0, 0)
-	if e == unix.EINTR {
+	switch e { // these pass: what was not taken is given again with the next call
+	case unix.EINTR, unix.EAGAIN, unix.EBUSY:
 		n, e = 0, 0
 	}
 	if e != 0 {
