@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -27,22 +26,9 @@ func Deactivate(ctx context.Context, dir string, passphrase []byte, p *Phrase) (
 	var doc *did.Document
 	err = change(ctx, dir, passphrase, func(k *keystore, c *contents, _ *secret, _ int) (bool, error) {
 		m := LogMethod(dir)
-		l, err := m.Newest(ctx, k.did)
-		if errors.Is(err, did.ErrNotFound) {
-			err = fmt.Errorf("%w: %w", err, ErrLog)
-		}
+		l, now, err := currentLog(ctx, m, k.did, c.version)
 		if err != nil {
 			return false, err
-		}
-		now, err := l.Document()
-		if err != nil {
-			return false, err
-		}
-		if !now.Version.Follows(c.version) {
-			return false, fmt.Errorf("version %s of %s, seen before was %s: %w", now.Version, now.ID, c.version, ErrRollback)
-		}
-		if now.Deactivated {
-			return false, fmt.Errorf("%s: %w", now.ID, ErrDeactivated)
 		}
 		key, err := p.derive(labelRecover)
 		if err != nil {

@@ -52,22 +52,9 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 	}
 	err = change(ctx, dir, passphrase, func(k *keystore, c *contents, master *secret, _ int) (bool, error) {
 		m := LogMethod(dir)
-		l, err := m.Newest(ctx, k.did)
-		if errors.Is(err, did.ErrNotFound) {
-			err = fmt.Errorf("%w: %w", err, ErrLog)
-		}
+		l, now, err := currentLog(ctx, m, k.did, c.version)
 		if err != nil {
 			return false, err
-		}
-		now, err := l.Document()
-		if err != nil {
-			return false, err
-		}
-		if !now.Version.Follows(c.version) {
-			return false, fmt.Errorf("version %s of %s, seen before was %s: %w", now.Version, now.ID, c.version, ErrRollback)
-		}
-		if now.Deactivated {
-			return false, fmt.Errorf("%s: %w", now.ID, ErrDeactivated)
 		}
 		next, err := changeOf(now)
 		if err != nil {
@@ -216,4 +203,28 @@ func checkEndpoint(endpoint string) error {
 		return fmt.Errorf("%.200q is not of https: %w", endpoint, ErrInvalid)
 	}
 	return nil
+}
+
+// currentLog returns the newest log of a DID and the document it ends with, for who goes on
+// from there: not older than the version seen before, and not given up. ErrLog, ErrRollback
+// and ErrDeactivated.
+func currentLog(ctx context.Context, m *webvh.Method, id string, seen did.Version) (*webvh.Log, *did.Document, error) {
+	l, err := m.Newest(ctx, id)
+	if errors.Is(err, did.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", err, ErrLog)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	now, err := l.Document()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !now.Version.Follows(seen) {
+		return nil, nil, fmt.Errorf("version %s of %s, seen before was %s: %w", now.Version, now.ID, seen, ErrRollback)
+	}
+	if now.Deactivated {
+		return nil, nil, fmt.Errorf("%s: %w", now.ID, ErrDeactivated)
+	}
+	return l, now, nil
 }
