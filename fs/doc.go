@@ -1,9 +1,9 @@
 // Package fs is the encrypted tree, without a kernel.
 //
 // Its one job is to keep a POSIX tree in a Store: inodes, extents, directories, commits.
-// It imports fs/crypt, which seals, and fs/journal, which keeps what is not committed
-// yet. It never speaks to a network or to FUSE, and never lets plaintext out other than
-// through the methods of Tree.
+// It imports fs/crypt, which seals, fs/journal, which keeps what is not committed yet, and
+// fs/deadline, which bounds what waits. It never speaks to a network or to FUSE, and never
+// lets plaintext out other than through the methods of Tree.
 //
 // # How a change travels
 //

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/deadline"
 )
 
 // piece is a part of a read that comes from a stored blob.
@@ -73,7 +74,7 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 }
 
 func (t *Tree) readPieces(ctx context.Context, pieces []piece) error {
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.Deadline)
+	ctx, cancel := deadline.With(ctx, t.cfg.Deadline)
 	defer cancel()
 	for _, x := range pieces {
 		b, err := t.reader.blob(ctx, x.ptr)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/deadline"
 )
 
 // Tree is what this package needs of fs.Tree.
@@ -101,7 +102,7 @@ func (c request) Err() error {
 
 // bounded adds the deadline of a request that waits for the disk or the store.
 func (r *raw) bounded(c <-chan struct{}) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(request{c}, r.deadline)
+	return deadline.With(request{c}, r.deadline)
 }
 
 func (r *raw) fail(err error) gofuse.Status { return errno(r.log, err) }

@@ -381,14 +381,14 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 	}
 	last := j.next - 1
 	j.eager, j.marked = last-j.marked <= eagerRecords, last
-	f, err := j.segs[len(j.segs)-1].dup()
+	fd, err := j.segs[len(j.segs)-1].dup()
 	j.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("syncing the journal: %w", err)
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	if err = j.before(); err == nil {
-		err = unix.Fdatasync(int(f.Fd()))
+		err = unix.Fdatasync(fd)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

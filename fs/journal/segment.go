@@ -306,10 +306,6 @@ func (s *segment) begin(size int64) {
 }
 
 // dup gives a second descriptor, which stays open when Trim closes the segment.
-func (s *segment) dup() (*os.File, error) {
-	fd, err := unix.FcntlInt(s.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), s.path), nil
+func (s *segment) dup() (fd int, err error) {
+	return unix.FcntlInt(s.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
