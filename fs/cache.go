@@ -12,18 +12,34 @@ import (
 
 // lru is a bounded map from blocks to what they decrypt to. It fetches a missing value
 // once, however many ask for it.
+//
+// It takes no more memory than is of use: its limit begins at the least, grows when what
+// is fetched was driven out before, as when a few large files are read here and there, and
+// shrinks when what is fetched is new to it, as when many are read once. Memory that it
+// does not take is room for garbage, and Go's collector runs less often.
 type lru[V any] struct {
-	mu     sync.Mutex // guards all below
-	limit  int64      // bytes
-	used   int64
-	order  *list.List // of *lruEntry[V], most recently used first
-	byCID  map[CID]*list.Element
-	flight map[CID]*flight[V]
+	mu          sync.Mutex // guards all below
+	least, most int64      // bytes
+	limit       int64      // between them
+	used        int64
+	order       *list.List // of *lruEntry[V], most recently used first
+	byCID       map[CID]*list.Element
+	flight      map[CID]*flight[V]
+
+	gone     *list.List // of ghost: what was fetched and driven out, the latest first
+	goneSize int64      // of them together, at most most
+	goneCID  map[CID]*list.Element
 }
 
 type lruEntry[V any] struct {
+	cid     CID
+	v       V
+	size    int64
+	fetched bool
+}
+
+type ghost struct {
 	cid  CID
-	v    V
 	size int64
 }
 
@@ -33,8 +49,9 @@ type flight[V any] struct {
 	err  error
 }
 
-func newLRU[V any](limit int64) *lru[V] {
-	return &lru[V]{limit: limit, order: list.New(), byCID: map[CID]*list.Element{}, flight: map[CID]*flight[V]{}}
+func newLRU[V any](least, most int64) *lru[V] {
+	return &lru[V]{least: least, most: most, limit: least, order: list.New(), byCID: map[CID]*list.Element{},
+		flight: map[CID]*flight[V]{}, gone: list.New(), goneCID: map[CID]*list.Element{}}
 }
 
 func (c *lru[V]) peek(cid CID) (v V, ok bool) {
@@ -60,25 +77,42 @@ func (c *lru[V]) has(cid CID) bool {
 func (c *lru[V]) put(cid CID, v V, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.putLocked(cid, v, size)
+	c.putLocked(&lruEntry[V]{cid, v, size, false})
 }
 
-func (c *lru[V]) putLocked(cid CID, v V, size int64) {
-	if _, ok := c.byCID[cid]; ok {
+func (c *lru[V]) putLocked(e *lruEntry[V]) {
+	if _, ok := c.byCID[e.cid]; ok {
 		return
 	}
-	c.byCID[cid] = c.order.PushFront(&lruEntry[V]{cid, v, size})
-	c.used += size
+	c.byCID[e.cid] = c.order.PushFront(e)
+	c.used += e.size
 	c.shrink()
 }
 
-// resize changes the limit and returns how much is used of it.
-func (c *lru[V]) resize(limit int64) int64 {
+// learn moves the limit after a fetch.
+func (c *lru[V]) learn(cid CID, size int64) {
+	if g, ok := c.goneCID[cid]; ok {
+		c.bury(g)
+		c.limit = min(c.limit+size, c.most)
+	} else {
+		c.limit = max(c.limit-size/2, min(c.least, c.most))
+	}
+}
+
+// bury forgets what was driven out.
+func (c *lru[V]) bury(e *list.Element) {
+	g := c.gone.Remove(e).(ghost)
+	delete(c.goneCID, g.cid)
+	c.goneSize -= g.size
+}
+
+// resize changes the most that may be used.
+func (c *lru[V]) resize(most int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limit = limit
+	c.most = most
+	c.limit = min(max(c.limit, c.least), most)
 	c.shrink()
-	return c.used
 }
 
 func (c *lru[V]) size() int64 {
@@ -91,7 +125,7 @@ func (c *lru[V]) size() int64 {
 func (c *lru[V]) room() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return int(min(c.limit/4, 1<<30))
+	return int(min(c.most/4, c.limit/2, 1<<30))
 }
 
 func (c *lru[V]) shrink() {
@@ -99,6 +133,13 @@ func (c *lru[V]) shrink() {
 		e := c.order.Remove(c.order.Back()).(*lruEntry[V])
 		delete(c.byCID, e.cid)
 		c.used -= e.size
+		if e.fetched {
+			c.goneCID[e.cid] = c.gone.PushFront(ghost{e.cid, e.size})
+			c.goneSize += e.size
+		}
+	}
+	for c.goneSize > c.most {
+		c.bury(c.gone.Back())
 	}
 }
 
@@ -134,7 +175,8 @@ func (c *lru[V]) get(ctx context.Context, cid CID, fetch func() (V, int64, error
 	c.mu.Lock()
 	delete(c.flight, cid)
 	if err == nil {
-		c.putLocked(cid, v, size)
+		c.learn(cid, size)
+		c.putLocked(&lruEntry[V]{cid, v, size, true})
 	}
 	c.mu.Unlock()
 	close(f.done)
@@ -149,7 +191,7 @@ type reader struct {
 }
 
 func newReader(s Store, memory int64) *reader {
-	return &reader{store: s, pages: newLRU[*page](memory / 8), blobs: newLRU[[]byte](memory / 2)}
+	return &reader{store: s, pages: newLRU[*page](memory/8, memory/8), blobs: newLRU[[]byte](memory/8, memory/2)}
 }
 
 func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {

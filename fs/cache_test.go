@@ -1,0 +1,88 @@
+package fs
+
+import (
+	"context"
+	"encoding/binary"
+	"testing"
+)
+
+// cached is an lru of values of one byte each, and counts what it fetches.
+type cached struct {
+	*lru[int]
+	fetched int
+}
+
+func newCached(least, most int64) *cached { return &cached{lru: newLRU[int](least, most)} }
+
+func name(i int) (c CID) {
+	binary.BigEndian.PutUint64(c.Digest[:], uint64(i))
+	return c
+}
+
+func (c *cached) read(t *testing.T, i int) {
+	t.Helper()
+	v, err := c.get(context.Background(), name(i), func() (int, int64, error) { c.fetched++; return i, 1, nil })
+	if v != i || err != nil {
+		t.Fatalf("value %d is %d, %v", i, v, err)
+	}
+}
+
+// pass reads the values from begin to end once and returns how many had to be fetched.
+func (c *cached) pass(t *testing.T, begin, end int) int {
+	t.Helper()
+	before := c.fetched
+	for i := begin; i < end; i++ {
+		c.read(t, i)
+	}
+	return c.fetched - before
+}
+
+// TestCacheGrowsWithUse: what is read again and again gets all the memory there is; what
+// is read once does not.
+func TestCacheGrowsWithUse(t *testing.T) {
+	c := newCached(10, 100)
+	c.pass(t, 0, 1000)
+	if c.size() > 10 {
+		t.Errorf("after reading once, %d of 10 are used", c.size())
+	}
+	for range 3 {
+		c.pass(t, 2000, 2080)
+	}
+	if n := c.pass(t, 2000, 2080); n != 0 {
+		t.Errorf("%d of 80 values that were read before had to be fetched, with room for 100", n)
+	}
+	c.pass(t, 3000, 4000)
+	if c.size() > 10 {
+		t.Errorf("after reading others once, %d are used, 10 are enough", c.size())
+	}
+}
+
+// TestCacheBounded: neither the values nor what is remembered of those that are gone
+// outgrows the bound, also when the bound shrinks.
+func TestCacheBounded(t *testing.T) {
+	c := newCached(10, 100)
+	for _, most := range []int64{100, 50, 5, 100} {
+		c.resize(most)
+		for range 4 {
+			c.pass(t, 0, 90)
+			if c.size() > most || c.goneSize > most || len(c.goneCID) != c.gone.Len() || int64(c.gone.Len()) != c.goneSize {
+				t.Fatalf("%d used, %d remembered in %d and %d entries; at most %d", c.size(), c.goneSize, len(c.goneCID), c.gone.Len(), most)
+			}
+		}
+	}
+	if n := c.pass(t, 0, 90); n != 0 {
+		t.Errorf("%d of 90 had to be fetched after the bound was 100 again", n)
+	}
+}
+
+// TestCachePutIsNoUse: what a commit puts there, and nobody reads, makes it no larger.
+func TestCachePutIsNoUse(t *testing.T) {
+	c := newCached(10, 100)
+	for i := range 1000 {
+		c.put(name(i), i, 1)
+	}
+	c.pass(t, 0, 1000)
+	if c.size() > 10 {
+		t.Errorf("%d are used, 10 are enough", c.size())
+	}
+}
