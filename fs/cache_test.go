@@ -6,13 +6,16 @@ import (
 	"testing"
 )
 
-// cached is an lru of values of one byte each, and counts what it fetches.
+// unit is the size of a value.
+const unit = 8
+
+// cached is an lru with room for so many values, and counts what it fetches.
 type cached struct {
 	*lru[int]
 	fetched int
 }
 
-func newCached(least, most int64) *cached { return &cached{lru: newLRU[int](least, most)} }
+func newCached(least, most int64) *cached { return &cached{lru: newLRU[int](least*unit, most*unit)} }
 
 func name(i int) (c CID) {
 	binary.BigEndian.PutUint64(c.Digest[:], uint64(i))
@@ -21,7 +24,7 @@ func name(i int) (c CID) {
 
 func (c *cached) read(t *testing.T, i int) {
 	t.Helper()
-	v, err := c.get(context.Background(), name(i), func() (int, int64, error) { c.fetched++; return i, 1, nil })
+	v, err := c.get(context.Background(), name(i), func() (int, int64, error) { c.fetched++; return i, unit, nil })
 	if v != i || err != nil {
 		t.Fatalf("value %d is %d, %v", i, v, err)
 	}
@@ -42,8 +45,8 @@ func (c *cached) pass(t *testing.T, begin, end int) int {
 func TestCacheGrowsWithUse(t *testing.T) {
 	c := newCached(10, 100)
 	c.pass(t, 0, 1000)
-	if c.size() > 10 {
-		t.Errorf("after reading once, %d of 10 are used", c.size())
+	if c.size() > 10*unit {
+		t.Errorf("after reading once, %d of 10 are used", c.size()/unit)
 	}
 	for range 3 {
 		c.pass(t, 2000, 2080)
@@ -52,8 +55,8 @@ func TestCacheGrowsWithUse(t *testing.T) {
 		t.Errorf("%d of 80 values that were read before had to be fetched, with room for 100", n)
 	}
 	c.pass(t, 3000, 4000)
-	if c.size() > 10 {
-		t.Errorf("after reading others once, %d are used, 10 are enough", c.size())
+	if c.size() > 10*unit {
+		t.Errorf("after reading others once, %d are used, 10 are enough", c.size()/unit)
 	}
 }
 
@@ -62,11 +65,12 @@ func TestCacheGrowsWithUse(t *testing.T) {
 func TestCacheBounded(t *testing.T) {
 	c := newCached(10, 100)
 	for _, most := range []int64{100, 50, 5, 100} {
+		most *= unit
 		c.resize(most)
 		for range 4 {
 			c.pass(t, 0, 90)
-			if c.size() > most || c.goneSize > most || len(c.goneCID) != c.gone.Len() || int64(c.gone.Len()) != c.goneSize {
-				t.Fatalf("%d used, %d remembered in %d and %d entries; at most %d", c.size(), c.goneSize, len(c.goneCID), c.gone.Len(), most)
+			if c.size() > most || c.goneSize > most || len(c.goneCID) != c.gone.Len() || int64(c.gone.Len())*unit != c.goneSize {
+				t.Fatalf("%d bytes used, %d remembered in %d and %d entries; at most %d", c.size(), c.goneSize, len(c.goneCID), c.gone.Len(), most)
 			}
 		}
 	}
@@ -79,10 +83,10 @@ func TestCacheBounded(t *testing.T) {
 func TestCachePutIsNoUse(t *testing.T) {
 	c := newCached(10, 100)
 	for i := range 1000 {
-		c.put(name(i), i, 1)
+		c.put(name(i), i, unit)
 	}
 	c.pass(t, 0, 1000)
-	if c.size() > 10 {
-		t.Errorf("%d are used, 10 are enough", c.size())
+	if c.size() > 10*unit {
+		t.Errorf("%d are used, 10 are enough", c.size()/unit)
 	}
 }
