@@ -53,7 +53,7 @@ func newReadAhead(r *reader) *readAhead {
 						_, _ = r.page(ctx, m.kind, &m.ptr)
 					}
 				case p := <-a.blobs:
-					if r.blobs.has(p.CID) {
+					if r.blobs.has(blobPart{p.CID, all}) {
 						continue
 					}
 					begun := time.Now()
@@ -98,14 +98,14 @@ func (a *readAhead) dir(encoded []byte) {
 }
 
 // after asks for the blobs of a file that come after an offset, if what was read before
-// that offset was read in order. It never waits.
-func (a *readAhead) after(in *inode, off, end uint64) {
-	inOrder := off > 0 && off <= in.readEnd && off+aheadSlack >= in.readEnd
+// that offset was read in order, and reports whether it was. It never waits.
+func (a *readAhead) after(in *inode, off, end uint64) (inOrder bool) {
+	inOrder = off > 0 && off <= in.readEnd && off+aheadSlack >= in.readEnd
 	if !inOrder || end > in.readEnd {
 		in.readEnd = end
 	}
 	if !inOrder {
-		return
+		return false
 	}
 	// The further it was read, the further it will be.
 	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), 1+int(int64(aheadTime)/(1+a.took.Load())), a.r.blobs.room()/crypt.BlobMax)
@@ -116,15 +116,16 @@ func (a *readAhead) after(in *inode, off, end uint64) {
 			continue
 		}
 		last, n = s.ptr.CID, n-1
-		if a.r.blobs.has(last) {
+		if a.r.blobs.has(blobPart{last, all}) {
 			continue
 		}
 		select {
 		case a.blobs <- s.ptr:
 		default:
-			return
+			return true
 		}
 	}
+	return true
 }
 
 func (a *readAhead) close() {

@@ -3,43 +3,39 @@ package fs
 import (
 	"container/list"
 	"context"
-	"errors"
-	"fmt"
 	"sync"
-
-	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-// lru is a bounded map from blocks to what they decrypt to. It fetches a missing value
+// lru is a bounded map from blocks, or parts of them, to what they decrypt to. It fetches a missing value
 // once, however many ask for it.
 //
 // It takes no more memory than is of use: its limit begins at the least, grows when what
 // is fetched was driven out before, as when a few large files are read here and there, and
 // shrinks when what is fetched is new to it, as when many are read once. Memory that it
 // does not take is room for garbage, and Go's collector runs less often.
-type lru[V any] struct {
+type lru[K comparable, V any] struct {
 	mu          sync.Mutex // guards all below
 	least, most int64      // bytes
 	limit       int64      // between them
 	used        int64
-	order       *list.List // of *lruEntry[V], most recently used first
-	byCID       map[CID]*list.Element
-	flight      map[CID]*flight[V]
+	order       *list.List // of *lruEntry[K, V], most recently used first
+	byKey       map[K]*list.Element
+	flight      map[K]*flight[V]
 
 	gone     *list.List // of ghost: what was fetched and driven out, the latest first
 	goneSize int64      // of them together, at most most
-	goneCID  map[CID]*list.Element
+	goneKey  map[K]*list.Element
 }
 
-type lruEntry[V any] struct {
-	cid     CID
+type lruEntry[K comparable, V any] struct {
+	key     K
 	v       V
 	size    int64
 	fetched bool
 }
 
-type ghost struct {
-	cid  CID
+type ghost[K comparable] struct {
+	key  K
 	size int64
 }
 
@@ -49,49 +45,49 @@ type flight[V any] struct {
 	err  error
 }
 
-func newLRU[V any](least, most int64) *lru[V] {
-	return &lru[V]{least: least, most: most, limit: least, order: list.New(), byCID: map[CID]*list.Element{},
-		flight: map[CID]*flight[V]{}, gone: list.New(), goneCID: map[CID]*list.Element{}}
+func newLRU[K comparable, V any](least, most int64) *lru[K, V] {
+	return &lru[K, V]{least: least, most: most, limit: least, order: list.New(), byKey: map[K]*list.Element{},
+		flight: map[K]*flight[V]{}, gone: list.New(), goneKey: map[K]*list.Element{}}
 }
 
-func (c *lru[V]) peek(cid CID) (v V, ok bool) {
+func (c *lru[K, V]) peek(key K) (v V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.byCID[cid]
+	e, ok := c.byKey[key]
 	if !ok {
 		return v, false
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(*lruEntry[V]).v, true
+	return e.Value.(*lruEntry[K, V]).v, true
 }
 
 // has reports whether a value is there, or on its way.
-func (c *lru[V]) has(cid CID) bool {
+func (c *lru[K, V]) has(key K) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, there := c.byCID[cid]
-	_, coming := c.flight[cid]
+	_, there := c.byKey[key]
+	_, coming := c.flight[key]
 	return there || coming
 }
 
-func (c *lru[V]) put(cid CID, v V, size int64) {
+func (c *lru[K, V]) put(key K, v V, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.putLocked(&lruEntry[V]{cid, v, size, false})
+	c.putLocked(&lruEntry[K, V]{key, v, size, false})
 }
 
-func (c *lru[V]) putLocked(e *lruEntry[V]) {
-	if _, ok := c.byCID[e.cid]; ok {
+func (c *lru[K, V]) putLocked(e *lruEntry[K, V]) {
+	if _, ok := c.byKey[e.key]; ok {
 		return
 	}
-	c.byCID[e.cid] = c.order.PushFront(e)
+	c.byKey[e.key] = c.order.PushFront(e)
 	c.used += e.size
 	c.shrink()
 }
 
 // learn moves the limit after a fetch.
-func (c *lru[V]) learn(cid CID, size int64) {
-	if g, ok := c.goneCID[cid]; ok {
+func (c *lru[K, V]) learn(key K, size int64) {
+	if g, ok := c.goneKey[key]; ok {
 		c.bury(g)
 		c.limit = min(c.limit+size, c.most)
 	} else {
@@ -100,14 +96,14 @@ func (c *lru[V]) learn(cid CID, size int64) {
 }
 
 // bury forgets what was driven out.
-func (c *lru[V]) bury(e *list.Element) {
-	g := c.gone.Remove(e).(ghost)
-	delete(c.goneCID, g.cid)
+func (c *lru[K, V]) bury(e *list.Element) {
+	g := c.gone.Remove(e).(ghost[K])
+	delete(c.goneKey, g.key)
 	c.goneSize -= g.size
 }
 
 // resize changes the most that may be used.
-func (c *lru[V]) resize(most int64) {
+func (c *lru[K, V]) resize(most int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.most = most
@@ -115,26 +111,26 @@ func (c *lru[V]) resize(most int64) {
 	c.shrink()
 }
 
-func (c *lru[V]) size() int64 {
+func (c *lru[K, V]) size() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.used
 }
 
 // room is how many bytes may be fetched ahead without driving out what is in use.
-func (c *lru[V]) room() int {
+func (c *lru[K, V]) room() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return int(min(c.most/4, c.limit/2, 1<<30))
 }
 
-func (c *lru[V]) shrink() {
+func (c *lru[K, V]) shrink() {
 	for c.used > c.limit && c.order.Len() > 1 {
-		e := c.order.Remove(c.order.Back()).(*lruEntry[V])
-		delete(c.byCID, e.cid)
+		e := c.order.Remove(c.order.Back()).(*lruEntry[K, V])
+		delete(c.byKey, e.key)
 		c.used -= e.size
 		if e.fetched {
-			c.goneCID[e.cid] = c.gone.PushFront(ghost{e.cid, e.size})
+			c.goneKey[e.key] = c.gone.PushFront(ghost[K]{e.key, e.size})
 			c.goneSize += e.size
 		}
 	}
@@ -143,16 +139,16 @@ func (c *lru[V]) shrink() {
 	}
 }
 
-// get returns the value of cid, from fetch if it is not there. fetch runs with the
+// get returns the value of key, from fetch if it is not there. fetch runs with the
 // context of the first who asks; others wait for it no longer than their own.
-func (c *lru[V]) get(ctx context.Context, cid CID, fetch func() (V, int64, error)) (V, error) {
+func (c *lru[K, V]) get(ctx context.Context, key K, fetch func() (V, int64, error)) (V, error) {
 	c.mu.Lock()
-	if e, ok := c.byCID[cid]; ok {
+	if e, ok := c.byKey[key]; ok {
 		c.order.MoveToFront(e)
 		c.mu.Unlock()
-		return e.Value.(*lruEntry[V]).v, nil
+		return e.Value.(*lruEntry[K, V]).v, nil
 	}
-	if f, ok := c.flight[cid]; ok {
+	if f, ok := c.flight[key]; ok {
 		c.mu.Unlock()
 		select {
 		case <-f.done:
@@ -167,89 +163,18 @@ func (c *lru[V]) get(ctx context.Context, cid CID, fetch func() (V, int64, error
 		}
 	}
 	f := &flight[V]{done: make(chan struct{})}
-	c.flight[cid] = f
+	c.flight[key] = f
 	c.mu.Unlock()
 
 	v, size, err := fetch()
 	f.v, f.err = v, err
 	c.mu.Lock()
-	delete(c.flight, cid)
+	delete(c.flight, key)
 	if err == nil {
-		c.learn(cid, size)
-		c.putLocked(&lruEntry[V]{cid, v, size, true})
+		c.learn(key, size)
+		c.putLocked(&lruEntry[K, V]{key, v, size, true})
 	}
 	c.mu.Unlock()
 	close(f.done)
 	return v, err
-}
-
-// reader fetches, verifies and opens blocks. It knows no tree.
-type reader struct {
-	store Store
-	pages *lru[*page]
-	blobs *lru[[]byte]
-}
-
-func newReader(s Store, memory int64) *reader {
-	return &reader{store: s, pages: newLRU[*page](memory/8, memory/8), blobs: newLRU[[]byte](memory/8, memory/2)}
-}
-
-func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
-	return r.pages.get(ctx, ptr.CID, func() (*page, int64, error) {
-		sealed, err := r.fetch(ctx, ptr.CID)
-		if err != nil {
-			return nil, 0, err
-		}
-		plain, err := crypt.OpenPage(kind, ptr.Pointer, sealed)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
-		}
-		p, err := decodePage(kind, plain)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: page %s: %w", ErrIntegrity, ptr.CID, err)
-		}
-		return p, p.memory(), nil
-	})
-}
-
-// memory is about what a decoded page takes, with its place in the cache.
-func (p *page) memory() int64 {
-	each := 64
-	if !p.leaf {
-		each += crypt.PointerSize + 128
-	}
-	return int64(p.bytes + len(p.items)*each + 256)
-}
-
-func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
-	return r.blobs.get(ctx, ptr.CID, func() ([]byte, int64, error) {
-		sealed, err := r.fetch(ctx, ptr.CID)
-		if err != nil {
-			return nil, 0, err
-		}
-		b, err := crypt.OpenBlob(ptr, sealed)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
-		}
-		return b, blobMemory(b), nil
-	})
-}
-
-// blobMemory is about what a blob takes, with its place in the cache.
-func blobMemory(b []byte) int64 { return int64(cap(b)) + 256 }
-
-// errBlockMissing: the store does not have a block that the tree needs. That is no
-// ErrNotFound: a name behind it must never seem not to exist.
-var errBlockMissing = errors.New("the store does not have it")
-
-// fetch gets a block and names the one that is missing or damaged.
-func (r *reader) fetch(ctx context.Context, cid CID) ([]byte, error) {
-	b, err := r.store.Get(ctx, cid)
-	if isNotFound(err) {
-		return nil, fmt.Errorf("%w: block %s: %w", ErrIntegrity, cid, errBlockMissing)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("block %s: %w", cid, err)
-	}
-	return b, nil
 }

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"encoding/binary"
 	"testing"
 )
 
@@ -11,20 +10,17 @@ const unit = 8
 
 // cached is an lru with room for so many values, and counts what it fetches.
 type cached struct {
-	*lru[int]
+	*lru[int, int]
 	fetched int
 }
 
-func newCached(least, most int64) *cached { return &cached{lru: newLRU[int](least*unit, most*unit)} }
-
-func name(i int) (c CID) {
-	binary.BigEndian.PutUint64(c.Digest[:], uint64(i))
-	return c
+func newCached(least, most int64) *cached {
+	return &cached{lru: newLRU[int, int](least*unit, most*unit)}
 }
 
 func (c *cached) read(t *testing.T, i int) {
 	t.Helper()
-	v, err := c.get(context.Background(), name(i), func() (int, int64, error) { c.fetched++; return i, unit, nil })
+	v, err := c.get(context.Background(), i, func() (int, int64, error) { c.fetched++; return i, unit, nil })
 	if v != i || err != nil {
 		t.Fatalf("value %d is %d, %v", i, v, err)
 	}
@@ -69,8 +65,8 @@ func TestCacheBounded(t *testing.T) {
 		c.resize(most)
 		for range 4 {
 			c.pass(t, 0, 90)
-			if c.size() > most || c.goneSize > most || len(c.goneCID) != c.gone.Len() || int64(c.gone.Len())*unit != c.goneSize {
-				t.Fatalf("%d bytes used, %d remembered in %d and %d entries; at most %d", c.size(), c.goneSize, len(c.goneCID), c.gone.Len(), most)
+			if c.size() > most || c.goneSize > most || len(c.goneKey) != c.gone.Len() || int64(c.gone.Len())*unit != c.goneSize {
+				t.Fatalf("%d bytes used, %d remembered in %d and %d entries; at most %d", c.size(), c.goneSize, len(c.goneKey), c.gone.Len(), most)
 			}
 		}
 	}
@@ -83,7 +79,7 @@ func TestCacheBounded(t *testing.T) {
 func TestCachePutIsNoUse(t *testing.T) {
 	c := newCached(10, 100)
 	for i := range 1000 {
-		c.put(name(i), i, unit)
+		c.put(i, i, unit)
 	}
 	c.pass(t, 0, 1000)
 	if c.size() > 10*unit {

@@ -15,6 +15,7 @@ type piece struct {
 	ptr crypt.Pointer
 	at  uint32
 	dst []byte
+	few bool // of the blob, no more is wanted soon
 }
 
 // Read fills p with the bytes of a file from off on, and returns how many there are:
@@ -60,13 +61,18 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 			if e.src.data != nil {
 				copy(dst, e.src.data[e.at+skip:])
 			} else {
-				pieces = append(pieces, piece{e.src.ptr, e.at + skip, dst})
+				pieces = append(pieces, piece{ptr: e.src.ptr, at: e.at + skip, dst: dst})
 			}
 			at = to
 		}
 		clear(p[at-off : n])
 		if len(pieces) > 0 {
-			t.ahead.after(in, off, end)
+			// Who begins at the start will go on.
+			if inOrder := t.ahead.after(in, off, end); off > 0 && !inOrder {
+				for i := range pieces {
+					pieces[i].few = true
+				}
+			}
 		}
 		return nil
 	})
@@ -77,11 +83,9 @@ func (t *Tree) readPieces(ctx context.Context, pieces []piece) error {
 	ctx, cancel := deadline.With(ctx, t.cfg.Deadline)
 	defer cancel()
 	for _, x := range pieces {
-		b, err := t.reader.blob(ctx, x.ptr)
-		if err != nil {
+		if err := t.reader.read(ctx, x.ptr, x.at, x.dst, x.few); err != nil {
 			return err
 		}
-		copy(x.dst, b[x.at:])
 	}
 	return nil
 }

@@ -65,7 +65,8 @@ func packageNonce(header []byte, n uint32) []byte {
 }
 
 // OpenPackages appends to dst what lies in whole sealed packages, the first of which has
-// the number n, or returns ErrIntegrity. It tells nothing about packages before or behind.
+// the number n, or returns ErrIntegrity. It tells nothing about packages before or behind,
+// nor whether packages of the blob were exchanged with each other: Parts does.
 func OpenPackages(dst []byte, key Key, n uint32, sealed []byte) ([]byte, error) {
 	aead := key.AEAD()
 	for ; len(sealed) > 0; n++ {

@@ -50,16 +50,20 @@ func (e *Embedded) PutFile(ctx context.Context, c fs.CID, file string) error {
 	})
 }
 
+// blockPath is where flatfs keeps the block of a key.
+func blockPath(blocks string, key datastore.Key) string {
+	name := key.String()[1:]
+	return filepath.Join(blocks, flatfs.NextToLast(2).Func()(name), name+".data")
+}
+
 // linkBlock gives a file the name that flatfs gives the block of a key. os.ErrExist if it
 // has it. A file of that name that is another one may be what a power cut left of the
 // block, and is replaced.
 func linkBlock(blocks string, key datastore.Key, file string) error {
-	name := key.String()[1:]
-	dir := filepath.Join(blocks, flatfs.NextToLast(2).Func()(name))
-	path := filepath.Join(dir, name+".data")
+	path := blockPath(blocks, key)
 	err := os.Link(file, path)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 		err = os.Link(file, path)

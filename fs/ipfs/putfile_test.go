@@ -119,3 +119,34 @@ func TestPutFile(t *testing.T) {
 		t.Error("from another file system:", err)
 	}
 }
+
+// A part of a block is read where it lies; what is not there is said so.
+func TestGetPart(t *testing.T) {
+	ctx := context.Background()
+	e, err := ipfs.OpenEmbedded(ctx, ipfs.EmbeddedConfig{RepoDir: filepath.Join(t.TempDir(), "repo")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	data := bytes.Repeat([]byte("0123456789"), 50000)
+	c := crypt.Sum(crypt.Raw, data)
+	if _, err := e.GetPart(ctx, c, 0, 10); !errors.Is(err, fs.ErrNotFound) {
+		t.Errorf("a part of no block: %v, want ErrNotFound", err)
+	}
+	if err := e.Put(ctx, []fs.Block{{CID: c, Data: data}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ off, n int }{{0, 10}, {12345, 65536}, {len(data) - 7, 7}, {0, len(data)}} {
+		if b, err := e.GetPart(ctx, c, int64(x.off), x.n); err != nil || !bytes.Equal(b, data[x.off:x.off+x.n]) {
+			t.Errorf("%d bytes at %d: %d, %v", x.n, x.off, len(b), err)
+		}
+	}
+	if b, err := e.GetPart(ctx, c, int64(len(data)-5), 10); err == nil {
+		t.Errorf("%d bytes over the end", len(b))
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if _, err := e.GetPart(ended, c, 0, 10); err == nil {
+		t.Error("a part for a caller that has gone")
+	}
+}

@@ -1,0 +1,167 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
+)
+
+// reader fetches, verifies and opens blocks, and parts of blobs. It knows no tree.
+type reader struct {
+	store Store
+	parts partStore // nil if the store has none
+	pages *lru[CID, *page]
+	blobs *lru[blobPart, []byte]
+	known *lru[CID, *crypt.Parts]
+}
+
+// blobPart is a package of a blob, or all of it.
+type blobPart struct {
+	cid CID
+	n   int32 // number of the package, or all
+}
+
+const all = -1
+
+// partStore is a Store that can read a part of a block for less than the whole.
+type partStore interface {
+	// GetPart returns n bytes of a block from off on, as they lie there: they are not
+	// verified against cid. ErrNotFound if the block does not lie in this machine.
+	GetPart(ctx context.Context, cid CID, off int64, n int) ([]byte, error)
+}
+
+const (
+	// fewPackages: who wants more of a blob gets it whole, and verified as a whole.
+	fewPackages = 3
+	// smallBlob: one of so few packages is read whole.
+	smallBlob = 4
+	// partsMemory is about what the state for reading parts of one blob takes.
+	partsMemory = 512
+)
+
+func newReader(s Store, memory int64) *reader {
+	r := &reader{store: s, pages: newLRU[CID, *page](memory/8, memory/8), blobs: newLRU[blobPart, []byte](memory/8, memory/2),
+		known: newLRU[CID, *crypt.Parts](memory/128, memory/128)}
+	r.parts, _ = s.(partStore)
+	return r
+}
+
+func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
+	return r.pages.get(ctx, ptr.CID, func() (*page, int64, error) {
+		sealed, err := r.fetch(ctx, ptr.CID)
+		if err != nil {
+			return nil, 0, err
+		}
+		plain, err := crypt.OpenPage(kind, ptr.Pointer, sealed)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
+		}
+		p, err := decodePage(kind, plain)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: page %s: %w", ErrIntegrity, ptr.CID, err)
+		}
+		return p, p.memory(), nil
+	})
+}
+
+// memory is about what a decoded page takes, with its place in the cache.
+func (p *page) memory() int64 {
+	each := 64
+	if !p.leaf {
+		each += crypt.PointerSize + 128
+	}
+	return int64(p.bytes + len(p.items)*each + 256)
+}
+
+func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
+	return r.blobs.get(ctx, blobPart{ptr.CID, all}, func() ([]byte, int64, error) {
+		sealed, err := r.fetch(ctx, ptr.CID)
+		if err != nil {
+			return nil, 0, err
+		}
+		b, err := crypt.OpenBlob(ptr, sealed)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
+		}
+		return b, blobMemory(b), nil
+	})
+}
+
+// read copies bytes of a blob from at on to dst. few says that what lies around them is
+// probably not wanted soon: then single packages are fetched and opened, if that can be.
+func (r *reader) read(ctx context.Context, ptr crypt.Pointer, at uint32, dst []byte, few bool) error {
+	if few && r.readFew(ctx, ptr, at, dst) {
+		return nil
+	}
+	b, err := r.blob(ctx, ptr)
+	if err != nil {
+		return err
+	}
+	copy(dst, b[at:])
+	return nil
+}
+
+// readFew reports whether it filled dst by single packages. If not, for whatever reason,
+// the whole blob tells what is wrong with it.
+func (r *reader) readFew(ctx context.Context, ptr crypt.Pointer, at uint32, dst []byte) bool {
+	first, last := at/crypt.PackageSize, (at+uint32(len(dst))-1)/crypt.PackageSize
+	if r.parts == nil || last-first >= fewPackages || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, all}) {
+		return false
+	}
+	at -= first * crypt.PackageSize
+	for n := first; len(dst) > 0; n++ {
+		b, err := r.blobs.get(ctx, blobPart{ptr.CID, int32(n)}, func() ([]byte, int64, error) { return r.fetchPart(ctx, ptr, n) })
+		if err != nil || int(at) >= len(b) {
+			return false
+		}
+		k := copy(dst, b[at:])
+		dst, at = dst[k:], 0
+	}
+	return true
+}
+
+// fetchPart gets one package of a blob and opens it.
+func (r *reader) fetchPart(ctx context.Context, ptr crypt.Pointer, n uint32) ([]byte, int64, error) {
+	get := func(n uint32) ([]byte, error) {
+		off, size := ptr.Package(n)
+		return r.parts.GetPart(ctx, ptr.CID, off, size)
+	}
+	parts, err := r.known.get(ctx, ptr.CID, func() (*crypt.Parts, int64, error) {
+		final, err := get(ptr.LastPackage())
+		if err != nil {
+			return nil, 0, err
+		}
+		p, err := crypt.NewParts(ptr, final)
+		return p, partsMemory, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	sealed, err := get(n)
+	if err != nil {
+		return nil, 0, err
+	}
+	b, err := parts.Open(n, sealed)
+	return b, blobMemory(b), err
+}
+
+// blobMemory is about what a blob takes, with its place in the cache.
+func blobMemory(b []byte) int64 { return int64(cap(b)) + 256 }
+
+// errBlockMissing: the store does not have a block that the tree needs. That is no
+// ErrNotFound: a name behind it must never seem not to exist.
+var errBlockMissing = errors.New("the store does not have it")
+
+// fetch gets a block and names the one that is missing or damaged.
+func (r *reader) fetch(ctx context.Context, cid CID) ([]byte, error) {
+	b, err := r.store.Get(ctx, cid)
+	if isNotFound(err) {
+		return nil, fmt.Errorf("%w: block %s: %w", ErrIntegrity, cid, errBlockMissing)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("block %s: %w", cid, err)
+	}
+	return b, nil
+}
