@@ -247,6 +247,9 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b := e.cached(k); b != nil && c.Verify(b) {
+		return b, ctx.Err()
+	}
 	b, err := do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
 		b, err := e.blocks.Get(ctx, k)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/ipfs/boxo/datastore/dshelp"
+	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -20,20 +21,11 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 	if err != nil {
 		return nil, err
 	}
-	path := blockPath(filepath.Join(e.conf.RepoDir, blocksDir), dshelp.MultihashToDsKey(k.Hash()))
-	b := make([]byte, n)
-	leave, err := e.gate.enter()
-	if err != nil {
-		return nil, err
-	}
-	cached := readCached(path, b, off)
-	leave()
-	if cached {
+	if b := e.cachedPart(k, off, n); b != nil {
 		return b, ctx.Err()
 	}
 	return do(ctx, &e.gate, e.conf.GetTimeout, func(context.Context) ([]byte, error) {
-		b := make([]byte, n) // not that of a caller who may have gone
-		f, err := os.Open(path)
+		f, err := os.Open(e.blockPath(k))
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("block %s: %w", c, fs.ErrNotFound)
 		}
@@ -41,6 +33,7 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 			return nil, fmt.Errorf("block %s: %w", c, meaning(err))
 		}
 		defer f.Close()
+		b := make([]byte, n)
 		if _, err := f.ReadAt(b, off); err != nil {
 			return nil, fmt.Errorf("bytes %d to %d of block %s: %w", off, off+int64(n), c, meaning(err))
 		}
@@ -51,14 +44,44 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 // resolveCached is RESOLVE_CACHED of openat2(2): EAGAIN instead of asking a disk for a name.
 const resolveCached = 0x20
 
-// readCached reports whether it filled b from the kernel's cache. It never waits for a disk,
-// and so needs no goroutine that can be given up, which costs more than the read.
-func readCached(path string, b []byte, off int64) bool {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: resolveCached})
+// cachedPart returns a part of a block if the kernel has it cached, and nil if not. It never
+// waits for a disk, and so needs no goroutine that can be given up, which costs more than
+// the read.
+func (e *Embedded) cachedPart(k cid.Cid, off int64, n int) []byte {
+	return e.readCached(k, func(int64) (int64, int) { return off, n })
+}
+
+// cached is cachedPart of a whole block.
+func (e *Embedded) cached(k cid.Cid) []byte {
+	return e.readCached(k, func(size int64) (int64, int) { return 0, int(min(size, maxBlock+1)) })
+}
+
+func (e *Embedded) readCached(k cid.Cid, part func(size int64) (off int64, n int)) []byte {
+	leave, err := e.gate.enter()
 	if err != nil {
-		return false
+		return nil
+	}
+	defer leave()
+	fd, err := unix.Openat2(unix.AT_FDCWD, e.blockPath(k), &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: resolveCached})
+	if err != nil {
+		return nil
 	}
 	defer unix.Close(fd)
-	n, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT)
-	return err == nil && n == len(b)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil
+	}
+	off, want := part(st.Size)
+	if want <= 0 || off+int64(want) > st.Size {
+		return nil
+	}
+	b := make([]byte, want)
+	if n, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT); err != nil || n != want {
+		return nil
+	}
+	return b
+}
+
+func (e *Embedded) blockPath(k cid.Cid) string {
+	return blockPath(filepath.Join(e.conf.RepoDir, blocksDir), dshelp.MultihashToDsKey(k.Hash()))
 }

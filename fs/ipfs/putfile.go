@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-datastore"
 	flatfs "github.com/ipfs/go-ds-flatfs"
 	"golang.org/x/sys/unix"
@@ -37,7 +36,7 @@ func (e *Embedded) PutFile(ctx context.Context, c fs.CID, file string) error {
 		if err := e.pending.addSized(c, int(st.Size())); err != nil {
 			return fmt.Errorf("record block %s: %w", c, err)
 		}
-		err = linkBlock(filepath.Join(e.conf.RepoDir, blocksDir), dshelp.MultihashToDsKey(k.Hash()), file)
+		err = linkBlock(e.blockPath(k), file)
 		switch {
 		case errors.Is(err, os.ErrExist):
 			return nil
@@ -56,11 +55,10 @@ func blockPath(blocks string, key datastore.Key) string {
 	return filepath.Join(blocks, flatfs.NextToLast(2).Func()(name), name+".data")
 }
 
-// linkBlock gives a file the name that flatfs gives the block of a key. os.ErrExist if it
+// linkBlock gives a file the path that flatfs gives a block. os.ErrExist if it
 // has it. A file of that name that is another one may be what a power cut left of the
 // block, and is replaced.
-func linkBlock(blocks string, key datastore.Key, file string) error {
-	path := blockPath(blocks, key)
+func linkBlock(path, file string) error {
 	err := os.Link(file, path)
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
