@@ -12,7 +12,7 @@ import (
 const (
 	// codeMemory is what the program's own code takes, in bytes, which Go's limit does not
 	// count.
-	codeMemory = 64 << 20
+	codeMemory = 80 << 20
 	// leastMemory is what the node and Go's runtime need in any case.
 	leastMemory = 96 << 20
 )

@@ -11,8 +11,8 @@ import (
 //
 // It takes no more memory than is of use: its limit begins at the least, grows when what
 // is fetched was driven out before, as when a few large files are read here and there, and
-// shrinks when what is fetched is new to it, as when many are read once. Memory that it
-// does not take is room for garbage, and Go's collector runs less often.
+// shrinks when what comes in is new to it, as when many are read once or written. Memory
+// that it does not take is room for garbage, and Go's collector runs less often.
 type lru[K comparable, V any] struct {
 	mu          sync.Mutex // guards all below
 	least, most int64      // bytes
@@ -73,6 +73,7 @@ func (c *lru[K, V]) has(key K) bool {
 func (c *lru[K, V]) put(key K, v V, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.learn(key, size)
 	c.putLocked(&lruEntry[K, V]{key, v, size, false})
 }
 
@@ -85,7 +86,7 @@ func (c *lru[K, V]) putLocked(e *lruEntry[K, V]) {
 	c.shrink()
 }
 
-// learn moves the limit after a fetch.
+// learn moves the limit when something comes in.
 func (c *lru[K, V]) learn(key K, size int64) {
 	if g, ok := c.goneKey[key]; ok {
 		c.bury(g)
