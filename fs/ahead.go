@@ -33,6 +33,7 @@ type readAhead struct {
 	r      *reader
 	want   chan missing
 	blobs  chan crypt.Pointer
+	dirs   chan crypt.PagePointer
 	took   atomic.Int64 // nanoseconds that a blob takes, of late
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -40,7 +41,7 @@ type readAhead struct {
 
 func newReadAhead(r *reader) *readAhead {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &readAhead{r: r, want: make(chan missing, aheadQueue), blobs: make(chan crypt.Pointer, 2*aheadBlobs), cancel: cancel}
+	a := &readAhead{r: r, want: make(chan missing, aheadQueue), blobs: make(chan crypt.Pointer, 2*aheadBlobs), dirs: make(chan crypt.PagePointer, 2*besideDirs), cancel: cancel}
 	for range aheadWorkers {
 		a.wg.Go(func() {
 			for {
@@ -52,6 +53,8 @@ func newReadAhead(r *reader) *readAhead {
 					if !r.pages.has(m.ptr.CID) {
 						_, _ = r.page(ctx, m.kind, &m.ptr)
 					}
+				case p := <-a.dirs:
+					a.fetchFiles(ctx, &p)
 				case p := <-a.blobs:
 					if r.blobs.has(blobPart{p.CID, all}) {
 						continue

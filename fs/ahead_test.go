@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -162,5 +163,69 @@ func TestReadingFetchesAhead(t *testing.T) {
 	}
 	if n := w.atOnce(); n > 6 {
 		t.Errorf("%d blobs were fetched at once though each takes long", n)
+	}
+}
+
+// Who reads the small files of one directory after the other waits for few of them; who reads
+// here and there has nothing fetched in vain.
+func TestSmallFilesOfDirectoriesBeside(t *testing.T) {
+	const dirs, files = 60, 3
+	store := fstest.NewFaulty(fstest.NewMemory())
+	v := newVault(t, store)
+	data := random(dirs * files * 5000)
+	for i := range dirs {
+		d, err := v.tree.Mkdir(ctx, fs.RootIno, fmt.Sprintf("dir%02d", i), 0o700, fs.Owner{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range files {
+			a, err := v.tree.Mknod(ctx, d.Ino, fmt.Sprint("file", k), fs.ModeRegular|0o600, 0, fs.Owner{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.writeOn(a.Ino, 0, data[(i*files+k)*5000:][:5000], 5000)
+		}
+	}
+	v.commit()
+	// read opens the drive anew and reads the files of some directories.
+	read := func(each time.Duration, order func(n int) int) (fetched int, w *traffic) {
+		t.Helper()
+		v.wipe()
+		for _, e := range entries(t, v.tree, fs.RootIno) { // what is counted are blobs
+			d, err := v.tree.Lookup(ctx, fs.RootIno, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entries(t, v.tree, d.Ino)
+		}
+		before := store.Calls(fstest.OpGet)
+		w = watch(store, each)
+		for n := range dirs {
+			i := order(n)
+			d, err := v.tree.Lookup(ctx, fs.RootIno, fmt.Sprintf("dir%02d", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range files {
+				a, err := v.tree.Lookup(ctx, d.Ino, fmt.Sprint("file", k))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make([]byte, 5001)
+				if n, err := v.tree.Read(ctx, a.Ino, 0, got); err != nil || !bytes.Equal(got[:n], data[(i*files+k)*5000:][:5000]) {
+					t.Fatalf("file %d of directory %d: %d bytes, %v", k, i, n, err)
+				}
+			}
+		}
+		v.tree.Abort()
+		return store.Calls(fstest.OpGet) - before, w
+	}
+	fetched, w := read(10*time.Millisecond, func(n int) int { return n })
+	if n := w.atOnce(); n < 3 || fetched > dirs {
+		t.Errorf("one after the other: %d blobs were fetched for %d directories, at most %d at once", fetched, dirs, n)
+	}
+	fetched, w = read(time.Millisecond, func(n int) int { return n * 37 % dirs })
+	if n := w.atOnce(); n > 1 || fetched > dirs {
+		t.Errorf("here and there: %d blobs were fetched for %d directories, at most %d at once", fetched, dirs, n)
 	}
 }

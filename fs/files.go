@@ -73,6 +73,9 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 					pieces[i].few = true
 				}
 			}
+			if in.attr.Size < crypt.BlobMax {
+				t.readBeside(in)
+			}
 		}
 		return nil
 	})
