@@ -59,15 +59,23 @@ func newReadAhead(r *reader) *readAhead {
 					if r.blobs.has(blobPart{p.CID, all}) {
 						continue
 					}
-					begun := time.Now()
-					_, _ = r.blob(ctx, p)
-					a.took.Store((a.took.Load() + int64(time.Since(begun))) / 2)
+					a.blob(ctx, p)
 				}
 			}
 		})
 	}
 	return a
 }
+
+// blob fetches a blob and notes how long that takes.
+func (a *readAhead) blob(ctx context.Context, p crypt.Pointer) {
+	begun := time.Now()
+	_, _ = a.r.blob(ctx, p)
+	a.took.Store((a.took.Load() + int64(time.Since(begun))) / 2)
+}
+
+// inTime is how many blobs may be on their way at once.
+func (a *readAhead) inTime() int { return 1 + int(int64(aheadTime)/(1+a.took.Load())) }
 
 // pages asks for the first few of the pages below some items. It never waits.
 func (a *readAhead) pages(kind crypt.PageKind, items []item) {
@@ -111,7 +119,7 @@ func (a *readAhead) after(in *inode, off, end uint64) (inOrder bool) {
 		return false
 	}
 	// The further it was read, the further it will be.
-	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), 1+int(int64(aheadTime)/(1+a.took.Load())), a.r.blobs.room()/crypt.BlobMax)
+	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), a.inTime(), a.r.blobs.room()/crypt.BlobMax)
 	var last CID
 	for i := in.ext.find(end); i < len(in.ext) && n > 0; i++ {
 		s := in.ext[i].src

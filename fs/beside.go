@@ -56,7 +56,7 @@ func (t *Tree) readBeside(file *inode) {
 
 // expect notes the directories from a name on, and with fetch asks for their files.
 func (t *Tree) expect(root crypt.PagePointer, from string, fetch bool) {
-	dirs, names := min(besideDirs, t.reader.blobs.room()/(2*besideBlobs*crypt.BlobMax)), 0
+	dirs, names := min(besideDirs, t.ahead.inTime(), t.reader.blobs.room()/(2*besideBlobs*crypt.BlobMax)), 0
 	_ = t.btree(crypt.PageDirectory, root).scan(from, func(_ string, v []byte) bool { // as far as the pages are in memory
 		var r record
 		if r.decode(v) == nil && r.body == bodyDir {
@@ -104,7 +104,7 @@ func (a *readAhead) fetchFiles(ctx context.Context, root *crypt.PagePointer) {
 	}
 	for _, b := range blobs {
 		if !a.r.blobs.has(blobPart{b.CID, all}) {
-			_, _ = a.r.blob(ctx, b)
+			a.blob(ctx, b)
 		}
 	}
 }
