@@ -56,12 +56,15 @@ func (t *Tree) readBeside(file *inode) {
 
 // expect notes the directories from a name on, and with fetch asks for their files.
 func (t *Tree) expect(root crypt.PagePointer, from string, fetch bool) {
-	dirs, names := min(besideDirs, t.ahead.inTime(), t.reader.blobs.room()/(2*besideBlobs*crypt.BlobMax)), 0
-	_ = t.btree(crypt.PageDirectory, root).scan(from, func(_ string, v []byte) bool { // as far as the pages are in memory
+	dirs := min(besideDirs, t.ahead.inTime(), t.reader.blobs.room()/(2*besideBlobs*crypt.BlobMax))
+	names := 0
+	b := t.btree(crypt.PageDirectory, root)
+	b.ahead = nil                                    // a guess fetches no pages either
+	_ = b.scan(from, func(_ string, v []byte) bool { // as far as they are in memory
 		var r record
 		if r.decode(v) == nil && r.body == bodyDir {
 			t.beside.expected = append(t.beside.expected, r.attr.Ino)
-			if fetch {
+			if fetch && dirs > 0 {
 				t.ahead.files(r.root)
 			}
 			dirs--
@@ -82,7 +85,7 @@ func (a *readAhead) files(root crypt.PagePointer) {
 // fetchFiles fetches the blobs of the first small files of a directory.
 func (a *readAhead) fetchFiles(ctx context.Context, root *crypt.PagePointer) {
 	p, err := a.r.page(ctx, crypt.PageDirectory, root)
-	for err == nil && !p.leaf {
+	for err == nil && !p.leaf && len(p.items) > 0 {
 		p, err = a.r.page(ctx, crypt.PageDirectory, &p.items[0].down.child)
 	}
 	if err != nil {

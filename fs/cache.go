@@ -23,9 +23,12 @@ type lru[K comparable, V any] struct {
 	flight      map[K]*flight[V]
 
 	gone     *list.List // of ghost: what was fetched and driven out, the latest first
-	goneSize int64      // of them together, at most most
+	goneSize int64      // of them together, at most most; and there are at most goneMax
 	goneKey  map[K]*list.Element
 }
+
+// goneMax bounds what is remembered of small values; each takes some 200 bytes.
+const goneMax = 1 << 14
 
 type lruEntry[K comparable, V any] struct {
 	key     K
@@ -130,12 +133,12 @@ func (c *lru[K, V]) shrink() {
 		e := c.order.Remove(c.order.Back()).(*lruEntry[K, V])
 		delete(c.byKey, e.key)
 		c.used -= e.size
-		if e.fetched {
+		if e.fetched && c.least < c.most {
 			c.goneKey[e.key] = c.gone.PushFront(ghost[K]{e.key, e.size})
 			c.goneSize += e.size
 		}
 	}
-	for c.goneSize > c.most {
+	for c.goneSize > c.most || c.gone.Len() > goneMax {
 		c.bury(c.gone.Back())
 	}
 }

@@ -99,6 +99,9 @@ func (r *reader) read(ctx context.Context, ptr crypt.Pointer, at uint32, dst []b
 	if err != nil {
 		return err
 	}
+	if uint64(at)+uint64(len(dst)) > uint64(len(b)) {
+		return fmt.Errorf("an extent ends beyond blob %s: %w", ptr.CID, ErrIntegrity)
+	}
 	copy(dst, b[at:])
 	return nil
 }
@@ -107,7 +110,7 @@ func (r *reader) read(ctx context.Context, ptr crypt.Pointer, at uint32, dst []b
 // the whole blob tells what is wrong with it.
 func (r *reader) readFew(ctx context.Context, ptr crypt.Pointer, at uint32, dst []byte) bool {
 	first, last := at/crypt.PackageSize, (at+uint32(len(dst))-1)/crypt.PackageSize
-	if r.parts == nil || last-first >= fewPackages || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, all}) {
+	if r.parts == nil || last-first >= fewPackages || last > ptr.LastPackage() || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, all}) {
 		return false
 	}
 	at -= first * crypt.PackageSize
@@ -148,7 +151,7 @@ func (r *reader) fetchPart(ctx context.Context, ptr crypt.Pointer, n uint32) ([]
 }
 
 // blobMemory is about what a blob takes, with its place in the cache.
-func blobMemory(b []byte) int64 { return int64(cap(b)) + 256 }
+func blobMemory(b []byte) int64 { return int64(cap(b)+8191)&^8191 + 256 } // Go gives large ones whole pages
 
 // errBlockMissing: the store does not have a block that the tree needs. That is no
 // ErrNotFound: a name behind it must never seem not to exist.

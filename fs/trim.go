@@ -96,7 +96,7 @@ func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
-	rest := limit/2 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size()
+	rest := limit/2 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
 	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
 }
 

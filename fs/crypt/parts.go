@@ -22,8 +22,8 @@ func (p *Pointer) packageSize(n uint32) int {
 	return min(PackageSize, Padme(int(p.Length))-int(n)*PackageSize)
 }
 
-// Parts opens single packages of a blob. The CID of the blob is not checked: what is opened
-// is what the blob's writer sealed at that place, or ErrIntegrity, because
+// Parts opens single packages of a blob. The CID of the blob is not checked: who has not the
+// blob's key cannot make anything open but what its writer sealed at that place, because
 //
 //   - the key of a blob seals nothing else;
 //   - each package's number goes into its seal, together with a nonce that lies before it

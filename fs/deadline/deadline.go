@@ -27,6 +27,7 @@ type bound struct {
 
 	mu     sync.Mutex // guards all below
 	ended  bool
+	err    error           // what Err said when it was not nil
 	std    context.Context // nil until Done is called
 	cancel context.CancelFunc
 }
@@ -66,16 +67,17 @@ func (b *bound) Err() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case b.err != nil:
 	case b.std != nil:
-		return b.std.Err()
+		b.err = b.std.Err()
 	case b.Context.Err() != nil:
-		return b.Context.Err()
+		b.err = b.Context.Err()
 	case b.ended:
-		return context.Canceled
+		b.err = context.Canceled
 	case !time.Now().Before(b.until):
-		return context.DeadlineExceeded
+		b.err = context.DeadlineExceeded
 	}
-	return nil
+	return b.err
 }
 
 // Value implements context.Context. The standard library looks there for the context that

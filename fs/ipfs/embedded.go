@@ -247,8 +247,11 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, meaning(err)
+	}
 	if b := e.cached(k); b != nil && c.Verify(b) {
-		return b, ctx.Err()
+		return b, nil
 	}
 	b, err := do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {
 		b, err := e.blocks.Get(ctx, k)

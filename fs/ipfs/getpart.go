@@ -21,8 +21,11 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, meaning(err)
+	}
 	if b := e.cachedPart(k, off, n); b != nil {
-		return b, ctx.Err()
+		return b, nil
 	}
 	return do(ctx, &e.gate, e.conf.GetTimeout, func(context.Context) ([]byte, error) {
 		f, err := os.Open(e.blockPath(k))
@@ -45,7 +48,7 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 const resolveCached = 0x20
 
 // cachedPart returns a part of a block if the kernel has it cached, and nil if not. It never
-// waits for a disk, and so needs no goroutine that can be given up, which costs more than
+// waits for a disk (not even to note the time of access), and so needs no goroutine that can be given up, which costs more than
 // the read.
 func (e *Embedded) cachedPart(k cid.Cid, off int64, n int) []byte {
 	return e.readCached(k, func(int64) (int64, int) { return off, n })
@@ -62,7 +65,7 @@ func (e *Embedded) readCached(k cid.Cid, part func(size int64) (off int64, n int
 		return nil
 	}
 	defer leave()
-	fd, err := unix.Openat2(unix.AT_FDCWD, e.blockPath(k), &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: resolveCached})
+	fd, err := unix.Openat2(unix.AT_FDCWD, e.blockPath(k), &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOATIME, Resolve: resolveCached})
 	if err != nil {
 		return nil
 	}
