@@ -37,7 +37,7 @@ type meter struct {
 	bounds               [14]time.Duration
 	ops                  [meterKinds]opMeter
 	bytesRead, bytesWrit atomic.Uint64
-	refused              atomic.Int64 // bytes of the write that was refused for want of space; 0: none
+	refused              atomic.Int64 // bytes of the write that was refused for want of space, 1 for another change; 0: none
 }
 
 type opMeter struct {
@@ -60,6 +60,9 @@ func (m *meter) count(k meterKind, begin time.Time, err error) {
 	o.nanos.Add(int64(d))
 	if err != nil {
 		o.errors.Add(1)
+		if errors.Is(err, fs.ErrNoSpace) {
+			m.refused.CompareAndSwap(0, 1) // not over the size of a write
+		}
 	}
 	for i, b := range m.bounds {
 		if d <= b {
@@ -84,8 +87,15 @@ func (m *meter) counters() horizon.Counters {
 	return c
 }
 
-// full tells whether a write was refused for want of space, and none as large got through
-// since.
+// made notes that something was made: what needs as little is refused no more.
+func (m *meter) made(err error) {
+	if err == nil {
+		m.refused.CompareAndSwap(1, 0)
+	}
+}
+
+// full tells whether a write, or another change, was refused for want of space, and none as
+// large got through since.
 func (m *meter) full() bool { return m.refused.Load() > 0 }
 
 func (m *meter) Read(ctx context.Context, ino fs.Ino, off uint64, p []byte) (int, error) {
@@ -149,6 +159,7 @@ func (m *meter) Mknod(ctx context.Context, parent fs.Ino, name string, mode, rde
 	begin := time.Now()
 	a, err := m.Tree.Mknod(ctx, parent, name, mode, rdev, owner)
 	m.count(meterChange, begin, failure(err))
+	m.made(err)
 	return a, err
 }
 
@@ -156,6 +167,7 @@ func (m *meter) Mkdir(ctx context.Context, parent fs.Ino, name string, mode uint
 	begin := time.Now()
 	a, err := m.Tree.Mkdir(ctx, parent, name, mode, owner)
 	m.count(meterChange, begin, failure(err))
+	m.made(err)
 	return a, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -243,39 +242,6 @@ func (c *committer) sealSources(full []*source) error {
 	t.balance()
 	t.signalRoom()
 	return nil
-}
-
-// fileStore is a Store that can take a block out of a file without copying it.
-type fileStore interface {
-	// PutFile is Put of the block that lies in a file, which is not changed any more.
-	// ErrNotSupported if the file is on another file system.
-	PutFile(ctx context.Context, cid CID, path string) error
-}
-
-// sealSource gives a source a pointer. A blob that lies in the stage is only named, and
-// goes to the store as the file it is; of others, and where the store takes no file, it
-// returns the block to put.
-func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.Pointer, Block, error) {
-	if s.blob == nil {
-		p, sealed, err := crypt.SealBlob(s.data, birth)
-		return p, Block{p.CID, sealed}, err
-	}
-	path := t.stage.file(s.blob.id)
-	sealed, err := os.ReadFile(path)
-	if err != nil {
-		return crypt.Pointer{}, Block{}, fmt.Errorf("reading a staged blob: %w", err)
-	}
-	if uint64(len(sealed)) != crypt.SealedBlobSize(len(s.data)) {
-		return crypt.Pointer{}, Block{}, fmt.Errorf("staged blob %s has %d bytes: %w", s.blob.id, len(sealed), ErrIntegrity)
-	}
-	p := crypt.Pointer{CID: crypt.Sum(crypt.Raw, sealed), Key: s.blob.key, Length: uint32(len(s.data)), Birth: birth}
-	if f, ok := t.cfg.Store.(fileStore); ok {
-		err := f.PutFile(ctx, p.CID, path)
-		if err == nil || !errors.Is(err, ErrNotSupported) {
-			return p, Block{}, err
-		}
-	}
-	return p, Block{p.CID, sealed}, nil
 }
 
 // freeze seals what is queued and freezes the view of the next commit: what is sealed

@@ -58,7 +58,7 @@ func TestDiskFull(t *testing.T) {
 	if written < 20 {
 		t.Fatalf("only %d files fitted", written)
 	}
-	t.Logf("%d files of 1.4 MB fitted onto 256 MiB", written)
+	t.Logf("%d files of 1.4 MB fitted onto 256 MiB: %v", written, full)
 	whole := func(when string, from int) {
 		t.Helper()
 		for i := from; i < written; i++ {
