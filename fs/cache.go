@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// lru is a bounded map from blocks, or parts of them, to what they decrypt to. It fetches a missing value
-// once, however many ask for it.
+// lru is a bounded map from blocks, or parts of them, to what they decrypt to. It fetches a
+// missing value once, however many ask for it.
 //
 // It takes no more memory than is of use: its limit begins at the least, grows when what
 // is fetched was driven out before, as when a few large files are read here and there, and
