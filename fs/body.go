@@ -22,7 +22,7 @@ func (w *commitWriter) sealInto(s *source, b []byte) error {
 	s.ptr = p
 	w.fresh[p.CID], w.births[p.CID] = true, p.Birth
 	w.blobs = append(w.blobs, p.CID)
-	w.t.reader.blobs.put(blobPart{p.CID, all}, b, blobMemory(b))
+	w.t.reader.blobs.put(blobPart{p.CID, wholeBlob}, b, blobMemory(b))
 	return w.put(Block{p.CID, sealed})
 }
 

@@ -20,10 +20,10 @@ type reader struct {
 // blobPart is a package of a blob, or all of it.
 type blobPart struct {
 	cid CID
-	n   int32 // number of the package, or all
+	n   int32 // number of the package, or wholeBlob
 }
 
-const all = -1
+const wholeBlob = -1
 
 // partStore is a Store that can read a part of a block for less than the whole.
 type partStore interface {
@@ -76,7 +76,7 @@ func (p *page) memory() int64 {
 }
 
 func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
-	return r.blobs.get(ctx, blobPart{ptr.CID, all}, func() ([]byte, int64, error) {
+	return r.blobs.get(ctx, blobPart{ptr.CID, wholeBlob}, func() ([]byte, int64, error) {
 		sealed, err := r.fetch(ctx, ptr.CID)
 		if err != nil {
 			return nil, 0, err
@@ -110,7 +110,7 @@ func (r *reader) read(ctx context.Context, ptr crypt.Pointer, at uint32, dst []b
 // the whole blob tells what is wrong with it.
 func (r *reader) readFew(ctx context.Context, ptr crypt.Pointer, at uint32, dst []byte) bool {
 	first, last := at/crypt.PackageSize, (at+uint32(len(dst))-1)/crypt.PackageSize
-	if r.parts == nil || last-first >= fewPackages || last > ptr.LastPackage() || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, all}) {
+	if r.parts == nil || last-first >= fewPackages || last > ptr.LastPackage() || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, wholeBlob}) {
 		return false
 	}
 	at -= first * crypt.PackageSize

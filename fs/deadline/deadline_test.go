@@ -125,24 +125,19 @@ func TestNoGoroutine(t *testing.T) {
 	}
 }
 
-func BenchmarkWith(b *testing.B) {
-	r := newRequest()
-	for b.Loop() {
-		ctx, cancel := deadline.With(r, time.Minute)
-		if ctx.Err() != nil {
-			b.Fatal("ended")
-		}
-		cancel()
-	}
-}
-
-func BenchmarkStandardLibrary(b *testing.B) {
-	r := newRequest()
-	for b.Loop() {
-		ctx, cancel := context.WithTimeout(r, time.Minute)
-		if ctx.Err() != nil {
-			b.Fatal("ended")
-		}
-		cancel()
+func Benchmark(b *testing.B) {
+	for name, with := range map[string]func(context.Context, time.Duration) (context.Context, context.CancelFunc){
+		"With": deadline.With, "context.WithTimeout": context.WithTimeout,
+	} {
+		b.Run(name, func(b *testing.B) {
+			r := newRequest()
+			for b.Loop() {
+				ctx, cancel := with(r, time.Minute)
+				if ctx.Err() != nil {
+					b.Fatal("ended")
+				}
+				cancel()
+			}
+		})
 	}
 }

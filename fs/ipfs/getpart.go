@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipfs/boxo/datastore/dshelp"
 	"github.com/ipfs/go-cid"
+	flatfs "github.com/ipfs/go-ds-flatfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -47,19 +48,13 @@ func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]b
 // resolveCached is RESOLVE_CACHED of openat2(2): EAGAIN instead of asking a disk for a name.
 const resolveCached = 0x20
 
+// toEnd asks cachedPart for all that follows.
+const toEnd = -1
+
 // cachedPart returns a part of a block if the kernel has it cached, and nil if not. It never
-// waits for a disk (not even to note the time of access), and so needs no goroutine that can be given up, which costs more than
-// the read.
+// waits for a disk, not even to note the time of access, and so needs no goroutine that can
+// be given up, which costs more than the read.
 func (e *Embedded) cachedPart(k cid.Cid, off int64, n int) []byte {
-	return e.readCached(k, func(int64) (int64, int) { return off, n })
-}
-
-// cached is cachedPart of a whole block.
-func (e *Embedded) cached(k cid.Cid) []byte {
-	return e.readCached(k, func(size int64) (int64, int) { return 0, int(min(size, maxBlock+1)) })
-}
-
-func (e *Embedded) readCached(k cid.Cid, part func(size int64) (off int64, n int)) []byte {
 	leave, err := e.gate.enter()
 	if err != nil {
 		return nil
@@ -74,17 +69,22 @@ func (e *Embedded) readCached(k cid.Cid, part func(size int64) (off int64, n int
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil
 	}
-	off, want := part(st.Size)
-	if want <= 0 || off+int64(want) > st.Size {
+	there := st.Size - off
+	if n == toEnd && there <= maxBlock {
+		n = int(there)
+	}
+	if n <= 0 || int64(n) > there {
 		return nil
 	}
-	b := make([]byte, want)
-	if n, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT); err != nil || n != want {
+	b := make([]byte, n)
+	if got, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT); err != nil || got != n {
 		return nil
 	}
 	return b
 }
 
+// blockPath is where flatfs keeps a block.
 func (e *Embedded) blockPath(k cid.Cid) string {
-	return blockPath(filepath.Join(e.conf.RepoDir, blocksDir), dshelp.MultihashToDsKey(k.Hash()))
+	name := dshelp.MultihashToDsKey(k.Hash()).String()[1:]
+	return filepath.Join(e.conf.RepoDir, blocksDir, flatfs.NextToLast(2).Func()(name), name+".data")
 }

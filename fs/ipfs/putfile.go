@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/ipfs/go-datastore"
-	flatfs "github.com/ipfs/go-ds-flatfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -47,12 +45,6 @@ func (e *Embedded) PutFile(ctx context.Context, c fs.CID, file string) error {
 		}
 		return e.linked.add(st.Size())
 	})
-}
-
-// blockPath is where flatfs keeps the block of a key.
-func blockPath(blocks string, key datastore.Key) string {
-	name := key.String()[1:]
-	return filepath.Join(blocks, flatfs.NextToLast(2).Func()(name), name+".data")
 }
 
 // linkBlock gives a file the path that flatfs gives a block. os.ErrExist if it
