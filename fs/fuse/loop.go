@@ -50,6 +50,7 @@ type loop struct {
 
 	pollers int  // threads that stay
 	rings   bool // most requests come by rings
+	polling *polling
 
 	mu      sync.Mutex // guards all below
 	threads int
@@ -234,6 +235,7 @@ func (l *loop) close() {
 		return
 	}
 	l.closed = true
+	l.polling.close()
 	unix.Close(l.end)
 	if l.users == 0 {
 		unix.Close(l.fd)
@@ -271,6 +273,15 @@ type worker struct {
 	polls   int           // so often poll goes before the read, for no request was there
 	unique  atomic.Uint64 // of the request in work, 0 for none
 	pid     atomic.Uint32 // of the thread that waits for it, 0 if it cannot be known
+	counted uint32        // requests that polling does not know of yet
+}
+
+// count tells polling of a request.
+func (w *worker) count() {
+	if w.counted++; w.counted == countBy {
+		w.l.polling.add(w.counted)
+		w.counted = 0
+	}
 }
 
 func (l *loop) newWorker(fd int) *worker {
@@ -319,6 +330,7 @@ func (w *worker) answer(n int) error {
 		w.l.interrupt(binary.NativeEndian.Uint64(h[headerSize:]))
 		return nil
 	}
+	w.count()
 	if n >= headerSize {
 		w.pid.Store(binary.NativeEndian.Uint32(w.in[32:]))
 		w.unique.Store(binary.NativeEndian.Uint64(w.in[8:]))

@@ -207,10 +207,13 @@ func mountDirect(path string, o *Options) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("%w: opening /dev/fuse: %w", ErrMount, err)
 	}
-	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d,default_permissions",
+	data := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d,max_read=%d",
 		fd, unix.S_IFDIR, os.Geteuid(), os.Getegid(), maxWrite)
 	if o.AllowOther {
 		data += ",allow_other"
+	}
+	if o.AllowOther || o.ACL || o.Permissions {
+		data += ",default_permissions"
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	for _, f := range []struct {

@@ -25,11 +25,14 @@ const (
 	LoopGoFuse Loop = "gofuse"
 )
 
-// Options of a mount. nosuid and nodev always hold, and so does default_permissions: the
-// kernel checks modes and owners.
+// Options of a mount. nosuid and nodev always hold. The kernel checks modes and owners
+// (default_permissions), but where root mounts for root alone: root passes all checks, and
+// for each of them the kernel would ask for a directory's attributes once more after each
+// name that came or went.
 type Options struct {
 	ReadOnly    bool
 	AllowOther  bool // let other users in
+	Permissions bool // check also where root alone is let in
 	NoExec      bool
 	NoAtime     bool
 	NonEmpty    bool          // mount over a directory that has names
@@ -37,6 +40,7 @@ type Options struct {
 	Umask       uint32        // permission bits to hide
 	SyncOnClose bool          // close(2) waits like fsync(2)
 	ACL         bool          // POSIX ACLs, and the umask is theirs to replace
+	NoPoll      bool          // never have idle processors poll for work
 	FSName      string        // first column of mount(8); "ipfscloud" if empty
 	Loop        Loop          // LoopAuto if empty
 	Deadline    time.Duration // longest wait of fsync; 60 s if 0
@@ -131,7 +135,11 @@ func (o *Options) set(name, value string, has bool) error {
 		o.ACL = true
 	case "noacl":
 		o.ACL = false
-	case "", "defaults", "default_permissions", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
+	case "default_permissions":
+		o.Permissions = true
+	case "nopoll":
+		o.NoPoll = true
+	case "", "defaults", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
 		"relatime", "atime", "async", "nofail", "_netdev":
 	default:
 		if !strings.HasPrefix(name, "x-") {

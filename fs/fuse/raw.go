@@ -57,7 +57,7 @@ const (
 
 // raw answers the kernel's requests out of a tree. It embeds go-fuse's default, which
 // answers ENOSYS to what is not here: locks (the kernel keeps them itself, which is right
-// on one machine), ioctl and access (default_permissions is always on).
+// on one machine) and ioctl.
 type raw struct {
 	gofuse.RawFileSystem
 	tree     Tree
@@ -163,6 +163,22 @@ func (r *raw) GetAttr(c <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrO
 	}
 	out.AttrValid = cacheSeconds
 	r.attr(&a, &out.Attr)
+	return gofuse.OK
+}
+
+// Access is asked only where root alone is let in (see Options): access(2) and chdir(2).
+// Root may do all but execute a file that nobody may execute.
+func (r *raw) Access(c <-chan struct{}, in *gofuse.AccessIn) gofuse.Status {
+	if in.Mask&unix.X_OK == 0 {
+		return gofuse.OK
+	}
+	a, err := r.tree.GetAttr(request{c}, fs.Ino(in.NodeId))
+	if err != nil {
+		return r.fail(err)
+	}
+	if a.Mode&unix.S_IFMT != unix.S_IFDIR && a.Mode&^r.umask&0o111 == 0 {
+		return gofuse.EACCES
+	}
 	return gofuse.OK
 }
 

@@ -292,6 +292,7 @@ func (w *ringWorker) answerRing() error {
 	if size <= namesSize {
 		in = append(w.names[:0], in...)
 	}
+	w.count()
 	unique := binary.NativeEndian.Uint64(w.header[8:])
 	w.pid.Store(binary.NativeEndian.Uint32(w.header[32:]))
 	w.unique.Store(unique)

@@ -130,6 +130,9 @@ func (s *Server) serve(r *raw, queues int) error {
 		unix.Close(s.fd)
 		return err
 	}
+	if !s.opts.NoPoll {
+		l.polling = newPolling(s.opts.Log)
+	}
 	if err := l.begin(queues, s.done); err != nil {
 		l.close()
 		return err
