@@ -56,7 +56,7 @@ func newReadAhead(r *reader) *readAhead {
 				case p := <-a.dirs:
 					a.fetchFiles(ctx, &p)
 				case p := <-a.blobs:
-					if r.blobs.has(blobPart{p.CID, wholeBlob}) {
+					if r.hasBlob(p.CID) {
 						continue
 					}
 					a.blob(ctx, p)
@@ -127,7 +127,7 @@ func (a *readAhead) after(in *inode, off, end uint64) (inOrder bool) {
 			continue
 		}
 		last, n = s.ptr.CID, n-1
-		if a.r.blobs.has(blobPart{last, wholeBlob}) {
+		if a.r.hasBlob(last) {
 			continue
 		}
 		select {

@@ -106,7 +106,7 @@ func (a *readAhead) fetchFiles(ctx context.Context, root *crypt.PagePointer) {
 		}
 	}
 	for _, b := range blobs {
-		if !a.r.blobs.has(blobPart{b.CID, wholeBlob}) {
+		if !a.r.hasBlob(b.CID) {
 			a.blob(ctx, b)
 		}
 	}

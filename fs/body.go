@@ -22,7 +22,7 @@ func (w *commitWriter) sealInto(s *source, b []byte) error {
 	s.ptr = p
 	w.fresh[p.CID], w.births[p.CID] = true, p.Birth
 	w.blobs = append(w.blobs, p.CID)
-	w.t.reader.blobs.put(blobPart{p.CID, wholeBlob}, b, blobMemory(b))
+	w.t.reader.keep(p.CID, b)
 	return w.put(Block{p.CID, sealed})
 }
 
@@ -161,7 +161,7 @@ func (w *commitWriter) run(f *frozenInode, x extents, n int, pack *packer) error
 			if x[i].src.stored() {
 				f.rewrote = true
 				var err error
-				if data, err = w.t.reader.blob(w.ctx, x[i].src.ptr); err != nil {
+				if data, err = w.t.reader.verifiedBlob(w.ctx, x[i].src.ptr); err != nil {
 					return err
 				}
 			}

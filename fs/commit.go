@@ -235,7 +235,7 @@ func (c *committer) sealSources(full []*source) error {
 	defer c.mu.Unlock()
 	for i, s := range full {
 		c.sealed = append(c.sealed, ptrs[i].CID)
-		t.reader.blobs.put(blobPart{ptrs[i].CID, wholeBlob}, s.data, blobMemory(s.data))
+		t.reader.keep(ptrs[i].CID, s.data)
 		t.dirty -= int64(len(s.data))
 		s.ptr, s.data = ptrs[i], nil
 	}

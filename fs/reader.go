@@ -20,16 +20,21 @@ type reader struct {
 // blobPart is a package of a blob, or all of it.
 type blobPart struct {
 	cid CID
-	n   int32 // number of the package, or wholeBlob
+	n   int32 // number of the package, or one of those below
 }
 
-const wholeBlob = -1
+// All of a blob: verified by its key and the places of its packages, or by its CID too.
+const (
+	bySeals = -1
+	byCID   = -2
+)
 
 // partStore is a Store that can read a part of a block for less than the whole.
 type partStore interface {
-	// GetPart returns n bytes of a block from off on, as they lie there: they are not
-	// verified against cid. ErrNotFound if the block does not lie in this machine.
-	GetPart(ctx context.Context, cid CID, off int64, n int) ([]byte, error)
+	// GetPart fills p with bytes of a block from off on, as they lie there: they are not
+	// verified against cid. ErrNotFound if the block does not lie in this machine. After an
+	// error, a read that was given up may still write to p.
+	GetPart(ctx context.Context, cid CID, off int64, p []byte) error
 }
 
 const (
@@ -75,18 +80,73 @@ func (p *page) memory() int64 {
 	return int64(p.bytes + len(p.items)*each + 256)
 }
 
+// blob returns the plaintext of a blob. What lies in this machine is verified by its seals
+// alone, which have each of its bytes in its place: hashing it would take longer than
+// opening it.
 func (r *reader) blob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
-	return r.blobs.get(ctx, blobPart{ptr.CID, wholeBlob}, func() ([]byte, int64, error) {
-		sealed, err := r.fetch(ctx, ptr.CID)
-		if err != nil {
-			return nil, 0, err
+	if r.parts == nil {
+		return r.verifiedBlob(ctx, ptr)
+	}
+	if b, ok := r.blobs.peek(blobPart{ptr.CID, byCID}); ok {
+		return b, nil
+	}
+	return r.blobs.get(ctx, blobPart{ptr.CID, bySeals}, func() ([]byte, int64, error) {
+		if b := r.localBlob(ctx, ptr); b != nil {
+			return b, blobMemory(b), nil
 		}
-		b, err := crypt.OpenBlob(ptr, sealed)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
-		}
-		return b, blobMemory(b), nil
+		b, err := r.openBlob(ctx, ptr)
+		return b, blobMemory(b), err
 	})
+}
+
+// verifiedBlob returns the plaintext of a blob that has its CID: what is to be committed
+// anew must be what was committed before, also if who holds the key put another blob where
+// it lies.
+func (r *reader) verifiedBlob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
+	return r.blobs.get(ctx, blobPart{ptr.CID, byCID}, func() ([]byte, int64, error) {
+		b, err := r.openBlob(ctx, ptr)
+		return b, blobMemory(b), err
+	})
+}
+
+// keep puts a blob of this machine's own into the cache.
+func (r *reader) keep(cid CID, b []byte) { r.blobs.put(blobPart{cid, byCID}, b, blobMemory(b)) }
+
+// hasBlob reports whether a blob is there, or on its way.
+func (r *reader) hasBlob(cid CID) bool {
+	return r.blobs.has(blobPart{cid, byCID}) || r.blobs.has(blobPart{cid, bySeals})
+}
+
+func (r *reader) openBlob(ctx context.Context, ptr crypt.Pointer) ([]byte, error) {
+	sealed, err := r.fetch(ctx, ptr.CID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := crypt.OpenBlob(ptr, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
+	}
+	return b, nil
+}
+
+// localBlob opens a blob that lies in this machine. It returns nil if that cannot be done:
+// fetching it tells what is wrong with it, or finds it elsewhere.
+func (r *reader) localBlob(ctx context.Context, ptr crypt.Pointer) []byte {
+	size := crypt.SealedBlobSize(int(ptr.Length))
+	buf := sealBuffers.Get().(*[]byte)
+	if uint64(cap(*buf)) < size {
+		*buf = make([]byte, max(size, crypt.SealedBlobSize(crypt.BlobMax)))
+	}
+	sealed := (*buf)[:size]
+	if err := r.parts.GetPart(ctx, ptr.CID, 0, sealed); err != nil {
+		return nil // and the buffer is the read's
+	}
+	b, err := crypt.OpenBlob(ptr, sealed)
+	sealBuffers.Put(buf)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // read copies bytes of a blob from at on to dst. few says that what lies around them is
@@ -110,7 +170,7 @@ func (r *reader) read(ctx context.Context, ptr crypt.Pointer, at uint32, dst []b
 // the whole blob tells what is wrong with it.
 func (r *reader) readFew(ctx context.Context, ptr crypt.Pointer, at uint32, dst []byte) bool {
 	first, last := at/crypt.PackageSize, (at+uint32(len(dst))-1)/crypt.PackageSize
-	if r.parts == nil || last-first >= fewPackages || last > ptr.LastPackage() || ptr.LastPackage() < smallBlob || r.blobs.has(blobPart{ptr.CID, wholeBlob}) {
+	if r.parts == nil || last-first >= fewPackages || last > ptr.LastPackage() || ptr.LastPackage() < smallBlob || r.hasBlob(ptr.CID) {
 		return false
 	}
 	at -= first * crypt.PackageSize
@@ -129,7 +189,8 @@ func (r *reader) readFew(ctx context.Context, ptr crypt.Pointer, at uint32, dst 
 func (r *reader) fetchPart(ctx context.Context, ptr crypt.Pointer, n uint32) ([]byte, int64, error) {
 	get := func(n uint32) ([]byte, error) {
 		off, size := ptr.Package(n)
-		return r.parts.GetPart(ctx, ptr.CID, off, size)
+		b := make([]byte, size)
+		return b, r.parts.GetPart(ctx, ptr.CID, off, b)
 	}
 	parts, err := r.known.get(ctx, ptr.CID, func() (*crypt.Parts, int64, error) {
 		final, err := get(ptr.LastPackage())

@@ -250,7 +250,7 @@ func (e *Embedded) Get(ctx context.Context, c fs.CID) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, meaning(err)
 	}
-	if b := e.cachedPart(k, 0, toEnd); b != nil && c.Verify(b) {
+	if b := e.cached(k, 0, allOf); b != nil && c.Verify(b) {
 		return b, nil
 	}
 	b, err := do(ctx, &e.gate, e.conf.GetTimeout, func(ctx context.Context) ([]byte, error) {

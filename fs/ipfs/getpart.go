@@ -17,44 +17,40 @@ import (
 
 // GetPart implements what fs asks of a store that can read a part of a block: flatfs keeps
 // each block as a file.
-func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, n int) ([]byte, error) {
+func (e *Embedded) GetPart(ctx context.Context, c fs.CID, off int64, p []byte) error {
 	k, err := kuboCID(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, meaning(err)
+		return meaning(err)
 	}
-	if b := e.cachedPart(k, off, n); b != nil {
-		return b, nil
+	if b := e.cached(k, off, func(there int64) []byte { return p[:min(int64(len(p)), there)] }); len(b) == len(p) {
+		return nil
 	}
-	return do(ctx, &e.gate, e.conf.GetTimeout, func(context.Context) ([]byte, error) {
+	return doErr(ctx, &e.gate, e.conf.GetTimeout, func(context.Context) error {
 		f, err := os.Open(e.blockPath(k))
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("block %s: %w", c, fs.ErrNotFound)
+			return fmt.Errorf("block %s: %w", c, fs.ErrNotFound)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("block %s: %w", c, meaning(err))
+			return fmt.Errorf("block %s: %w", c, meaning(err))
 		}
 		defer f.Close()
-		b := make([]byte, n)
-		if _, err := f.ReadAt(b, off); err != nil {
-			return nil, fmt.Errorf("bytes %d to %d of block %s: %w", off, off+int64(n), c, meaning(err))
+		if _, err := f.ReadAt(p, off); err != nil {
+			return fmt.Errorf("%d bytes at %d of block %s: %w", len(p), off, c, meaning(err))
 		}
-		return b, nil
+		return nil
 	})
 }
 
 // resolveCached is RESOLVE_CACHED of openat2(2): EAGAIN instead of asking a disk for a name.
 const resolveCached = 0x20
 
-// toEnd asks cachedPart for all that follows.
-const toEnd = -1
-
-// cachedPart returns a part of a block if the kernel has it cached, and nil if not. It never
-// waits for a disk, not even to note the time of access, and so needs no goroutine that can
-// be given up, which costs more than the read.
-func (e *Embedded) cachedPart(k cid.Cid, off int64, n int) []byte {
+// cached returns a block from off on if the kernel has it cached, in the buffer that is made
+// for so many bytes, and nil if not. It never waits for a disk, not even to note the time of
+// access, and so needs no goroutine that can be given up, which costs more than the read.
+func (e *Embedded) cached(k cid.Cid, off int64, buffer func(n int64) []byte) []byte {
 	leave, err := e.gate.enter()
 	if err != nil {
 		return nil
@@ -66,22 +62,18 @@ func (e *Embedded) cachedPart(k cid.Cid, off int64, n int) []byte {
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil || st.Size <= off || st.Size > maxBlock {
 		return nil
 	}
-	there := st.Size - off
-	if n == toEnd && there <= maxBlock {
-		n = int(there)
-	}
-	if n <= 0 || int64(n) > there {
-		return nil
-	}
-	b := make([]byte, n)
-	if got, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT); err != nil || got != n {
+	b := buffer(st.Size - off)
+	if got, err := unix.Preadv2(fd, [][]byte{b}, off, unix.RWF_NOWAIT); err != nil || got != len(b) {
 		return nil
 	}
 	return b
 }
+
+// allOf makes the buffer for what is wanted to its end.
+func allOf(n int64) []byte { return make([]byte, n) }
 
 // blockPath is where flatfs keeps a block.
 func (e *Embedded) blockPath(k cid.Cid) string {

@@ -36,15 +36,16 @@ func TestReadCached(t *testing.T) {
 	defer f.Close()
 	read := func() {
 		t.Helper()
-		if b, err := e.GetPart(ctx, c, 4096, 4096); err != nil || !bytes.Equal(b, data[4096:8192]) {
-			t.Fatalf("%d bytes, %v", len(b), err)
+		b := make([]byte, 4096)
+		if err := e.GetPart(ctx, c, 4096, b); err != nil || !bytes.Equal(b, data[4096:8192]) {
+			t.Fatalf("a part: %v", err)
 		}
 		if b, err := e.Get(ctx, c); err != nil || !bytes.Equal(b, data) {
 			t.Fatalf("%d bytes, %v", len(b), err)
 		}
 	}
 	read()
-	part, all := e.cachedPart(k, 4096, 4096), e.cachedPart(k, 0, toEnd)
+	part, all := e.cached(k, 4096, func(int64) []byte { return make([]byte, 4096) }), e.cached(k, 0, allOf)
 	var buf [unix.PathMax]byte
 	switch n, err := unix.Preadv2(int(f.Fd()), [][]byte{buf[:]}, 0, unix.RWF_NOWAIT); {
 	case err != nil || n == 0:
@@ -52,8 +53,8 @@ func TestReadCached(t *testing.T) {
 	case !bytes.Equal(part, data[4096:8192]) || !bytes.Equal(all, data):
 		t.Errorf("%d and %d bytes of a cached block were read at once", len(part), len(all))
 	}
-	if b := e.cachedPart(k, int64(len(data))-10, 20); b != nil {
-		t.Errorf("%d bytes over the end", len(b))
+	if err := e.GetPart(ctx, c, int64(len(data))-10, make([]byte, 20)); err == nil {
+		t.Error("20 bytes over the end")
 	}
 	if err := f.Sync(); err != nil {
 		t.Fatal(err)
