@@ -37,11 +37,11 @@ type Config struct {
 
 const (
 	defaultSegment = 32 << 20
-	// eagerRecords: after a sync of so few records the next one is near, and the disk
-	// can begin with them while its caller still prepares it. For a stream of records
-	// that would be many small writes in the place of a few large ones.
-	eagerRecords = 4
-	spares       = 3 // trimmed segments that are kept, so that their blocks need no allocation
+	// foreseen: a sync that is expected to follow upon so few records finds the disk at work
+	// on them, for their caller still prepares it. More would be many small writes in the
+	// place of a few large ones.
+	foreseen = 4
+	spares   = 3 // trimmed segments that are kept, so that their blocks need no allocation
 	// writeEvery: the disk begins to write a segment each time so many bytes are new, so
 	// that little is left when the segment is full and must be synced.
 	writeEvery = 4 << 20
@@ -63,9 +63,28 @@ type Journal struct {
 	marked uint64        // number of the newest record when a sync began last
 	begun  int64         // the disk has begun with the newest segment up to here
 	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
-	eager  bool          // syncs follow upon few records: begin to write each one at once
+	habit  habit         // of those who sync
 
 	syncMu sync.Mutex // held by the one that syncs
+}
+
+// habit tells when the next sync will come. Programs sync in patterns: a database with a
+// rollback journal after 11 records, 1, 2, and again. So it is expected after as many
+// records as came last time after a sync of as many as the latest.
+type habit struct {
+	after [32]uint8 // how many records a sync had that followed upon one of so many
+	last  uint8
+}
+
+// synced notes a sync of n records.
+func (h *habit) synced(n uint64) {
+	k := uint8(min(n, uint64(len(h.after)-1)))
+	h.after[h.last], h.last = k, k
+}
+
+// expects reports whether a sync is expected now that n records are there since the last.
+func (h *habit) expects(n uint64) bool {
+	return n <= foreseen && n == uint64(h.after[h.last])
 }
 
 // Open opens or makes the journal in cfg.Dir. A torn tail, never synced, is dropped;
@@ -261,8 +280,9 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	j.next++
 	s.end = j.next
 	switch {
-	case j.eager && j.next-1-j.marked <= eagerRecords:
-		s.begin(size)
+	case j.habit.expects(j.next - 1 - j.marked):
+		s.begin(s.pos - j.begun)
+		j.begun = s.pos
 	case s.pos-j.begun >= writeEvery:
 		s.begin(s.pos - j.begun)
 		j.begun = s.pos
@@ -380,7 +400,8 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return err
 	}
 	last := j.next - 1
-	j.eager, j.marked = last-j.marked <= eagerRecords, last
+	j.habit.synced(last - j.marked)
+	j.marked = last
 	fd, err := j.segs[len(j.segs)-1].dup()
 	j.mu.Unlock()
 	if err != nil {

@@ -295,3 +295,39 @@ func TestTornRecord(t *testing.T) {
 		check(t, j, 0, at+4)
 	}
 }
+
+// A pattern of syncs is foreseen from its second round on, and a stream of records is not.
+func TestHabit(t *testing.T) {
+	foreseenIn := func(pattern []uint64) (hits, wrong int) {
+		var h habit
+		for round := range 10 {
+			for _, n := range pattern {
+				for k := uint64(1); k <= n; k++ {
+					switch said := h.expects(k); {
+					case round < 2:
+					case said && k == n:
+						hits++
+					case said:
+						wrong++
+					}
+				}
+				h.synced(n)
+			}
+		}
+		return hits, wrong
+	}
+	for _, x := range []struct {
+		pattern     []uint64
+		hits, wrong int
+	}{
+		{[]uint64{1}, 8, 0},
+		{[]uint64{11, 1, 2}, 16, 0},
+		{[]uint64{4, 3}, 16, 0},
+		{[]uint64{5}, 0, 0},
+		{[]uint64{1000}, 0, 0},
+	} {
+		if hits, wrong := foreseenIn(x.pattern); hits != x.hits || wrong != x.wrong {
+			t.Errorf("%v: %d syncs foreseen, %d that did not come, want %d and %d", x.pattern, hits, wrong, x.hits, x.wrong)
+		}
+	}
+}
