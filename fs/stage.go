@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -257,19 +258,46 @@ func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.P
 		return p, Block{p.CID, sealed}, err
 	}
 	path := t.stage.file(s.blob.id)
-	sealed, err := os.ReadFile(path)
+	cid, size, err := sumFile(path)
 	if err != nil {
 		return crypt.Pointer{}, Block{}, fmt.Errorf("reading a staged blob: %w", err)
 	}
-	if uint64(len(sealed)) != crypt.SealedBlobSize(len(s.data)) {
-		return crypt.Pointer{}, Block{}, fmt.Errorf("staged blob %s has %d bytes: %w", s.blob.id, len(sealed), ErrIntegrity)
+	if uint64(size) != crypt.SealedBlobSize(len(s.data)) {
+		return crypt.Pointer{}, Block{}, fmt.Errorf("staged blob %s has %d bytes: %w", s.blob.id, size, ErrIntegrity)
 	}
-	p := crypt.Pointer{CID: crypt.Sum(crypt.Raw, sealed), Key: s.blob.key, Length: uint32(len(s.data)), Birth: birth}
+	p := crypt.Pointer{CID: cid, Key: s.blob.key, Length: uint32(len(s.data)), Birth: birth}
 	if f, ok := t.cfg.Store.(fileStore); ok {
 		err := f.PutFile(ctx, p.CID, path)
 		if err == nil || !errors.Is(err, ErrNotSupported) {
 			return p, Block{}, err
 		}
 	}
+	sealed, err := os.ReadFile(path)
+	if err == nil && !cid.Verify(sealed) {
+		err = ErrIntegrity
+	}
+	if err != nil {
+		return crypt.Pointer{}, Block{}, fmt.Errorf("reading a staged blob: %w", err)
+	}
 	return p, Block{p.CID, sealed}, nil
+}
+
+// sumFile returns the CID of a file's bytes. It lets the disk begin with the file, which
+// the next sync wants.
+func sumFile(path string) (cid CID, size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return cid, 0, err
+	}
+	defer f.Close()
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // that sync would tell of a failure
+	buf := sealBuffers.Get().(*[]byte)
+	defer sealBuffers.Put(buf)
+	if cap(*buf) < crypt.SealedPackage {
+		*buf = make([]byte, 2*crypt.SealedPackage)
+	}
+	h := sha256.New()
+	// Neither side is a file to CopyBuffer, which would take a buffer of its own.
+	size, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, (*buf)[:cap(*buf)])
+	return CID{Codec: crypt.Raw, Digest: [sha256.Size]byte(h.Sum(nil))}, size, err
 }

@@ -28,9 +28,9 @@ const (
 	countBy = 16
 	// Polling begins with pollFrom requests in pollWithin; it ends when fewer than pollLeast
 	// come in pollLook.
-	pollFrom   = 4 * countBy
+	pollFrom   = 2 * countBy
 	pollWithin = 16 * time.Millisecond
-	pollLeast  = 2 * countBy
+	pollLeast  = countBy
 	pollLook   = 20 * time.Millisecond
 )
 

@@ -47,7 +47,7 @@ func TestPolling(t *testing.T) {
 	p.add(pollLeast)
 	p.looked()
 	want("while it goes on", pollNow)
-	p.add(countBy)
+	p.add(pollLeast - 1)
 	p.looked()
 	want("when it has passed", pollNow, pollDone)
 	for !p.on.Load() {
