@@ -31,9 +31,9 @@ func (in *inode) measure() int32 {
 		n += dirWeight
 	}
 	if f := in.fileState; f != nil {
-		n += fileWeight + len(f.ext)*extentWeight + cap(f.small)
-		if len(f.ext) == 1 { // the content of a small file stays
-			n += cap(f.ext[0].src.data)
+		n += fileWeight + f.ext.len()*extentWeight + cap(f.small)
+		if len(f.ext.list) == 1 { // the content of a small file stays
+			n += cap(f.ext.list[0].src.data)
 		}
 		if f.tree != nil {
 			n += treeWeight
