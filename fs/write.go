@@ -190,7 +190,8 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	if top.refs, err = w.refTable(top.refs); err != nil {
 		return top, err
 	}
-	top.root = &j.root.rec
+	root := j.root.rec // alone: the top stays until the next commit, the frozen view must not
+	top.root = &root
 	if t.top.sequence > 0 {
 		w.dropPage(&t.top.pointer)
 		w.dead = append(w.dead, deadBlock{t.top.head, t.top.sequence}, deadBlock{t.top.commit, t.top.sequence})
