@@ -107,10 +107,15 @@ func (x extents) allocated() uint64 {
 
 // blobs returns the distinct stored blobs that x uses, in the order of first use.
 func (x extents) blobs() []*source {
-	seen := make(map[CID]bool, len(x))
+	seen := map[CID]bool{} // a blob may have hundreds of extents
 	var out []*source
+	var last *source
 	for i := range x {
 		s := x[i].src
+		if s == last {
+			continue
+		}
+		last = s
 		if s.stored() && !seen[s.ptr.CID] {
 			seen[s.ptr.CID] = true
 			out = append(out, s)
