@@ -293,7 +293,7 @@ func extentChanges(old committedBody, x extents) []change {
 				continue
 			}
 		}
-		var enc crypt.Encoder
+		enc := crypt.Encoder{Buf: make([]byte, 0, extentSize)}
 		encodeExtent(&enc, e)
 		out = append(out, change{extentKey(e.off), enc.Buf})
 	}

@@ -149,17 +149,23 @@ func encodeExtent(e *crypt.Encoder, x *extent) {
 	x.src.ptr.Encode(e)
 }
 
+// decodeExtent returns an extent without its source, and the pointer to that.
+func decodeExtent(d *crypt.Decoder) (extent, crypt.Pointer) {
+	x := extent{off: d.U64(), len: d.U32(), at: d.U32()}
+	ptr := crypt.DecodePointer(d)
+	if x.len == 0 || uint64(x.at)+uint64(x.len) > uint64(ptr.Length) || x.off > FileMax {
+		d.Fail("extent outside its blob")
+	}
+	return x, ptr
+}
+
 // extentReader decodes extents and gives those that use one blob one source.
 type extentReader map[CID]*source
 
 func (r extentReader) read(d *crypt.Decoder) extent {
-	x := extent{off: d.U64(), len: d.U32(), at: d.U32()}
-	ptr := crypt.DecodePointer(d)
+	x, ptr := decodeExtent(d)
 	if d.Err() != nil {
 		return extent{src: &source{}}
-	}
-	if x.len == 0 || uint64(x.at)+uint64(x.len) > uint64(ptr.Length) || x.off > FileMax {
-		d.Fail("extent outside its blob")
 	}
 	s := r[ptr.CID]
 	if s == nil {
