@@ -121,8 +121,11 @@ func (a *readAhead) after(in *inode, off, end uint64) (inOrder bool) {
 	// The further it was read, the further it will be.
 	n := min(aheadBlobs, 1+int(end/crypt.BlobMax), a.inTime(), a.r.blobs.room()/crypt.BlobMax)
 	var last CID
-	for i := in.ext.find(end); i < len(in.ext) && n > 0; i++ {
-		s := in.ext[i].src
+	for e := range in.ext.from(end) {
+		if n == 0 {
+			break
+		}
+		s := e.src
 		if !s.stored() || s.ptr.CID == last {
 			continue
 		}

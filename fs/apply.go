@@ -268,7 +268,7 @@ func (t *Tree) applySetAttr(o *op) error {
 	if o.flags&setSize != 0 {
 		if o.size < a.Size {
 			in.own()
-			in.ext = in.ext.replace(o.size, FileMax+1)
+			in.ext.replace(o.size, FileMax+1)
 		}
 		t.resize(in, o.size)
 		a.Mtime = o.time
@@ -307,7 +307,7 @@ func (t *Tree) loadExtents(in *inode) error {
 	if err != nil {
 		return err
 	}
-	in.ext, in.extShared, in.unloaded, in.tree = x, true, false, nil
+	in.ext, in.extShared, in.unloaded, in.tree = extentMap{list: x}, true, false, nil
 	if in.committed != nil { // else it is on a dead list already
 		c := *in.committed
 		c.ext = x

@@ -22,7 +22,9 @@ func (w *commitWriter) sealInto(s *source, b []byte) error {
 	s.ptr = p
 	w.fresh[p.CID], w.births[p.CID] = true, p.Birth
 	w.blobs = append(w.blobs, p.CID)
-	w.t.reader.keep(p.CID, b)
+	if w.cache {
+		w.t.reader.keep(p.CID, b)
+	}
 	return w.put(Block{p.CID, sealed})
 }
 
@@ -55,7 +57,10 @@ func (p *packer) close() error {
 	if p.cur == nil {
 		return nil
 	}
-	s, b := p.cur, bytes.Clone(p.buf) // the cache keeps it
+	s, b := p.cur, p.buf
+	if p.w.cache {
+		b = bytes.Clone(b) // the cache keeps it
+	}
 	p.w.spare = append(p.w.spare, p.buf[:0])
 	p.cur, p.buf = nil, nil
 	return p.w.sealInto(s, b)
@@ -288,7 +293,7 @@ func extentChanges(old committedBody, x extents) []change {
 				continue
 			}
 		}
-		var enc crypt.Encoder
+		enc := crypt.Encoder{Buf: make([]byte, 0, extentSize)}
 		encodeExtent(&enc, e)
 		out = append(out, change{extentKey(e.off), enc.Buf})
 	}

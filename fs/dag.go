@@ -32,9 +32,10 @@ func appendField(b []byte, tag byte, v []byte) []byte {
 }
 
 func encodeNode(links []Link, data []byte) Block {
-	var b, l []byte
+	var b, l, cid []byte
 	for _, k := range links {
-		l = appendField(l[:0], 0x0a, k.CID.Bytes())
+		cid = k.CID.Append(cid[:0])
+		l = appendField(l[:0], 0x0a, cid)
 		l = appendField(l, 0x12, []byte(k.Name))
 		l = append(l, 0x18)
 		l = binary.AppendUvarint(l, k.Size)

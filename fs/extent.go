@@ -107,10 +107,15 @@ func (x extents) allocated() uint64 {
 
 // blobs returns the distinct stored blobs that x uses, in the order of first use.
 func (x extents) blobs() []*source {
-	seen := make(map[CID]bool, len(x))
+	seen := map[CID]bool{} // a blob may have hundreds of extents
 	var out []*source
+	var last *source
 	for i := range x {
 		s := x[i].src
+		if s == last {
+			continue
+		}
+		last = s
 		if s.stored() && !seen[s.ptr.CID] {
 			seen[s.ptr.CID] = true
 			out = append(out, s)
@@ -144,17 +149,23 @@ func encodeExtent(e *crypt.Encoder, x *extent) {
 	x.src.ptr.Encode(e)
 }
 
+// decodeExtent returns an extent without its source, and the pointer to that.
+func decodeExtent(d *crypt.Decoder) (extent, crypt.Pointer) {
+	x := extent{off: d.U64(), len: d.U32(), at: d.U32()}
+	ptr := crypt.DecodePointer(d)
+	if x.len == 0 || uint64(x.at)+uint64(x.len) > uint64(ptr.Length) || x.off > FileMax {
+		d.Fail("extent outside its blob")
+	}
+	return x, ptr
+}
+
 // extentReader decodes extents and gives those that use one blob one source.
 type extentReader map[CID]*source
 
 func (r extentReader) read(d *crypt.Decoder) extent {
-	x := extent{off: d.U64(), len: d.U32(), at: d.U32()}
-	ptr := crypt.DecodePointer(d)
+	x, ptr := decodeExtent(d)
 	if d.Err() != nil {
 		return extent{src: &source{}}
-	}
-	if x.len == 0 || uint64(x.at)+uint64(x.len) > uint64(ptr.Length) || x.off > FileMax {
-		d.Fail("extent outside its blob")
 	}
 	s := r[ptr.CID]
 	if s == nil {

@@ -49,8 +49,10 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 		n = int(min(uint64(len(p)), in.attr.Size-off))
 		end := off + uint64(n)
 		at := off
-		for i := in.ext.find(off); i < len(in.ext) && in.ext[i].off < end; i++ {
-			e := &in.ext[i]
+		for e := range in.ext.from(off) {
+			if e.off >= end {
+				break
+			}
 			if e.off > at {
 				clear(p[at-off : e.off-off])
 				at = e.off
@@ -221,35 +223,31 @@ func (t *Tree) applyWrite(o *op) error {
 // insert puts p, which lies within one blob's range, into the extents of in.
 func (t *Tree) insert(in *inode, off uint64, p []byte) {
 	end := off + uint64(len(p))
-	i := in.ext.find(off)
-	if i < len(in.ext) {
-		e := &in.ext[i]
-		if e.off <= off && end <= e.end() && e.src.data != nil && !e.src.frozen && e.src.blob == nil {
-			copy(e.src.data[uint64(e.at)+off-e.off:], p)
-			return
-		}
+	before, at := in.ext.around(off)
+	if e := at; e != nil && e.off <= off && end <= e.end() && e.src.data != nil && !e.src.frozen && e.src.blob == nil {
+		copy(e.src.data[uint64(e.at)+off-e.off:], p)
+		return
 	}
-	if i > 0 {
-		e := &in.ext[i-1]
+	if e := before; e != nil {
 		s := e.src
 		if e.end() == off && s.data != nil && !s.frozen && s.blob == nil && int(e.at+e.len) == len(s.data) &&
 			(end-1)/crypt.BlobMax == e.off/crypt.BlobMax {
-			if i < len(in.ext) && in.ext[i].off < end {
-				in.ext = in.ext.replace(off, end)
-				e = &in.ext[i-1]
+			if at != nil && at.off < end {
+				in.ext.replace(off, end)
+				e, _ = in.ext.around(off)
 			}
 			had := cap(s.data)
 			s.data = grow(s.data, p)
 			t.dirtied(int64(cap(s.data) - had))
 			e.len += uint32(len(p))
-			t.full(in, e)
+			t.full(s)
 			return
 		}
 	}
 	s := &source{data: append(make([]byte, 0, max(len(p), 512)), p...)}
 	t.dirtied(int64(cap(s.data)))
-	in.ext = in.ext.replace(off, end, extent{off: off, len: uint32(len(p)), src: s})
-	t.full(in, &in.ext[in.ext.find(off)])
+	in.ext.replace(off, end, extent{off: off, len: uint32(len(p)), src: s})
+	t.full(s)
 }
 
 // grow appends p; its capacity doubles up to the size of a blob.
@@ -263,8 +261,8 @@ func grow(data, p []byte) []byte {
 }
 
 // full gives a source that has the size of a blob to the committer, to be sealed early.
-func (t *Tree) full(in *inode, e *extent) {
-	if s := e.src; len(s.data) == crypt.BlobMax {
+func (t *Tree) full(s *source) {
+	if len(s.data) == crypt.BlobMax {
 		s.frozen = true
 		t.commits.seal(s)
 	}
@@ -307,7 +305,7 @@ func (t *Tree) applyFallocate(o *op) error {
 	end := o.off + o.size
 	if o.flags&(FallocPunchHole|FallocZeroRange) != 0 {
 		in.own()
-		in.ext = in.ext.replace(o.off, end)
+		in.ext.replace(o.off, end)
 	}
 	if o.flags&FallocKeepSize == 0 && end > in.attr.Size {
 		t.resize(in, end)
@@ -328,17 +326,19 @@ func (t *Tree) Seek(ctx context.Context, ino Ino, off uint64, whence uint32) (at
 			return ErrNoSeek
 		}
 		at = off
-		i := in.ext.find(off)
 		switch whence {
 		case SeekData:
-			if i == len(in.ext) || in.ext[i].off >= in.attr.Size {
+			_, e := in.ext.around(off)
+			if e == nil || e.off >= in.attr.Size {
 				return ErrNoSeek
 			}
-			at = max(at, in.ext[i].off)
+			at = max(at, e.off)
 		case SeekHole:
-			for i < len(in.ext) && in.ext[i].off <= at {
-				at = in.ext[i].end()
-				i++
+			for e := range in.ext.from(off) {
+				if e.off > at {
+					break
+				}
+				at = e.end()
 			}
 			at = min(at, in.attr.Size)
 		default:
@@ -406,7 +406,7 @@ func (t *Tree) applyCopy(o *op) error {
 		}
 	}
 	to.own()
-	to.ext = to.ext.replace(o.off, o.off+o.size, part...)
+	to.ext.replace(o.off, o.off+o.size, part...)
 	if end := o.off + o.size; end > to.attr.Size {
 		t.resize(to, end)
 	}

@@ -104,11 +104,11 @@ func (t *Tree) freezeInode(in *inode) *frozenInode {
 	case in.isDir():
 		f.rec.root = in.base
 	case in.isRegular() && !in.unloaded:
-		for i := range in.ext {
-			in.ext[i].src.frozen = true
+		for e := range in.ext.all() {
+			e.src.frozen = true
 		}
-		f.ext = in.ext
-		in.extShared = true
+		f.ext = in.ext.flat()
+		in.extShared = in.ext.chunks == nil
 	case in.isRegular():
 		f.unloaded = true
 		f.rec.body, f.rec.root = bodyTree, *in.tree
@@ -181,10 +181,10 @@ func (t *Tree) adopt(f *frozenInode) {
 	if f.newExt == nil || in.unloaded {
 		return
 	}
-	in.own()
 	var out extents
 	changed := false
-	for _, e := range in.ext {
+	for e := range in.ext.all() {
+		e := *e
 		if e.src.stored() && !f.rewrote || !e.src.stored() && !e.src.frozen {
 			out = append(out, e)
 			continue
@@ -209,7 +209,7 @@ func (t *Tree) adopt(f *frozenInode) {
 		}
 	}
 	if changed {
-		in.ext = out.join()
+		in.ext, in.extShared = extentMap{list: out.join()}, false
 	}
 }
 
@@ -330,7 +330,7 @@ func (t *Tree) openBlobs() map[CID]bool {
 		if in.refs == 0 || !in.isRegular() {
 			continue
 		}
-		for _, s := range in.ext.blobs() {
+		for _, s := range in.ext.flat().blobs() {
 			out[s.ptr.CID] = true
 		}
 	}

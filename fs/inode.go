@@ -3,7 +3,6 @@ package fs
 import (
 	"bytes"
 	"maps"
-	"slices"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -49,9 +48,9 @@ type dirState struct {
 
 // fileState is the content of a regular file.
 type fileState struct {
-	ext       extents
+	ext       extentMap
 	unloaded  bool               // ext is not there yet: it is made of tree, or of small
-	extShared bool               // somebody else reads ext: copy it before a change
+	extShared bool               // somebody else reads ext.list: copy it before a change
 	tree      *crypt.PagePointer // pages of extents
 	small     []byte             // all bytes of a file that lives in its record
 	stream    *stream            // open on this file, or nil
@@ -61,21 +60,21 @@ type fileState struct {
 
 // pack keeps the bytes of a small file as they are, instead of extents over sources.
 func (in *inode) pack() {
-	if len(in.ext) != 1 || in.stream != nil {
+	if len(in.ext.list) != 1 || in.stream != nil {
 		return
 	}
-	e := &in.ext[0]
+	e := &in.ext.list[0]
 	if e.src.stored() || e.off != 0 || uint64(e.len) != in.attr.Size || e.len > inlineMax {
 		return
 	}
 	in.attr.Blocks = in.stat().Blocks
 	in.small, in.unloaded = bytes.Clone(e.src.data[e.at:e.at+e.len]), true
-	in.ext, in.extShared = nil, false
+	in.ext, in.extShared = extentMap{}, false
 }
 
 // unpack makes extents again.
 func (in *inode) unpack() {
-	in.ext = extents{{len: uint32(len(in.small)), src: &source{data: in.small, frozen: true}}}
+	in.ext.list = extents{{len: uint32(len(in.small)), src: &source{data: in.small, frozen: true}}}
 	in.small, in.unloaded = nil, false
 }
 
@@ -137,7 +136,7 @@ func (in *inode) stat() Attr {
 // own makes the extents safe to change.
 func (in *inode) own() {
 	if in.extShared {
-		in.ext = slices.Clone(in.ext)
+		in.ext.unshare()
 		in.extShared = false
 	}
 }
@@ -175,7 +174,7 @@ func inodeOf(r *record) *inode {
 			in.attr.Blocks = (uint64(len(r.inline)) + 511) / 512
 		}
 	case bodyExtents:
-		in.ext, in.extShared = r.extents, true
+		in.ext.list, in.extShared = r.extents, true
 		in.committed = &committedBody{ext: r.extents, salt: r.salt}
 		if len(r.extents.blobs()) > 1 {
 			in.committed.node = r.fileNode().CID

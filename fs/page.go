@@ -156,7 +156,7 @@ type linker func(value []byte) ([]Link, error)
 
 // shadow makes the node of a page: a directory, or for extents a piece of a file.
 func (p *page) shadow(sealed CID, size uint64, link linker) (Block, uint64, error) {
-	links := []Link{{p.label.String(), sealed, size}}
+	links := append(make([]Link, 0, 1+len(p.items)), Link{p.label.String(), sealed, size})
 	total := size
 	for i := range p.items {
 		it := &p.items[i]

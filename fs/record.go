@@ -247,11 +247,11 @@ func linkRecord(value []byte) ([]Link, error) {
 // linkExtent is the linker of pages of extents.
 func linkExtent(value []byte) ([]Link, error) {
 	d := crypt.NewDecoder(value)
-	x := extentReader{}.read(d)
+	_, ptr := decodeExtent(d)
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("extent: %w", err)
 	}
-	return []Link{{CID: x.src.ptr.CID, Size: storedSize(&x.src.ptr)}}, nil
+	return []Link{{CID: ptr.CID, Size: storedSize(&ptr)}}, nil
 }
 
 // storedSize is the number of bytes that a blob takes in the store.

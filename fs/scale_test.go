@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,34 @@ func (v *vault) mkdir(name string) fs.Ino {
 		v.t.Fatal(err)
 	}
 	return a.Ino
+}
+
+// What a commit wrote does not stay in memory until the next one.
+func TestCommitLetsGoOfWhatItWrote(t *testing.T) {
+	v := newVault(t, nil)
+	a, err := v.tree.Mknod(ctx, fs.RootIno, "f", fs.ModeRegular|0o600, 0, fs.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 4096)
+	const size = 24 << 20
+	for off := uint64(0); off < size; off += 4096 {
+		if _, err := v.tree.Write(ctx, a.Ino, 2*off, block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := func() int64 {
+		v.commit()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	v.create(fs.RootIno, "other", nil)
+	if less := before - held(); less > size/4 {
+		t.Fatalf("a commit of nothing frees %d KiB that the one before held", less>>10)
+	}
 }
 
 // Inodes that only the kernel refers to are dropped when they outgrow their part of the

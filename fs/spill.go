@@ -42,8 +42,8 @@ func (c *committer) spillOrphans() {
 // returns those, and the ones that have that size already. What does not fill a source
 // stays as it is.
 func (in *inode) spill() (full []*source) {
-	for i := range in.ext {
-		if s := in.ext[i].src; !s.stored() && s.whole() {
+	for e := range in.ext.all() {
+		if s := e.src; !s.stored() && s.whole() {
 			full = append(full, s)
 		}
 	}
@@ -53,7 +53,8 @@ func (in *inode) spill() (full []*source) {
 	}
 	var out extents
 	var pack *source
-	for _, e := range in.ext {
+	for e := range in.ext.all() {
+		e := *e
 		for n > 0 && e.len > 0 && !e.src.stored() && !e.src.whole() {
 			if pack == nil {
 				pack = &source{data: make([]byte, 0, crypt.BlobMax)}
@@ -72,16 +73,16 @@ func (in *inode) spill() (full []*source) {
 			out = append(out, e)
 		}
 	}
-	in.ext, in.extShared = out, false
+	in.ext, in.extShared = extentMap{list: out}, false
 	return full
 }
 
 // unsealed is the number of bytes that nothing but memory has, with or without those that
 // wait for nothing but their sealing.
-func (x extents) unsealed(whole bool) (n int) {
-	for i := range x {
-		if s := x[i].src; !s.stored() && (whole || !s.whole()) {
-			n += int(x[i].len)
+func (m *extentMap) unsealed(whole bool) (n int) {
+	for e := range m.all() {
+		if s := e.src; !s.stored() && (whole || !s.whole()) {
+			n += int(e.len)
 		}
 	}
 	return n

@@ -128,7 +128,7 @@ func (t *Tree) Info(ctx context.Context, path string) (info PathInfo, err error)
 					return err
 				}
 			}
-			for _, s := range in.ext.blobs() {
+			for _, s := range in.ext.flat().blobs() {
 				info.Blocks = append(info.Blocks, s.ptr.CID)
 			}
 			b := in.committed.value()

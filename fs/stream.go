@@ -201,12 +201,14 @@ func (t *Tree) applyStream(o *op) error {
 	end := o.off + uint64(n)
 	s.data = append(s.data, o.data...)
 	t.dirty += int64(n)
-	in.ext = in.ext.replace(o.off, end, extent{off: o.off, len: n, at: o.at, src: s})
-	if i := in.ext.find(o.off); i > 0 {
-		if l := &in.ext[i-1]; l.src == s && l.end() == o.off && l.at+l.len == o.at {
-			l.len += n
-			in.ext = append(in.ext[:i], in.ext[i+1:]...)
+	if l, at := in.ext.around(o.off); l != nil && l.src == s && l.end() == o.off && l.at+l.len == o.at {
+		if at != nil && at.off < end {
+			in.ext.replace(o.off, end)
+			l, _ = in.ext.around(o.off)
 		}
+		l.len += n
+	} else {
+		in.ext.replace(o.off, end, extent{off: o.off, len: n, at: o.at, src: s})
 	}
 	if len(s.data) == int(streamLimit(o.off-uint64(o.at))) {
 		s.frozen = true

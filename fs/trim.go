@@ -31,9 +31,9 @@ func (in *inode) measure() int32 {
 		n += dirWeight
 	}
 	if f := in.fileState; f != nil {
-		n += fileWeight + len(f.ext)*extentWeight + cap(f.small)
-		if len(f.ext) == 1 { // the content of a small file stays
-			n += cap(f.ext[0].src.data)
+		n += fileWeight + f.ext.len()*extentWeight + cap(f.small)
+		if len(f.ext.list) == 1 { // the content of a small file stays
+			n += cap(f.ext.list[0].src.data)
 		}
 		if f.tree != nil {
 			n += treeWeight
@@ -92,11 +92,12 @@ func (t *Tree) dirtied(n int64) {
 func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
 // balance gives the cache of blobs what the rest leaves of half of the memory limit; the
-// other half is for the node, and for garbage that is not collected yet.
+// other half is for the node, and for garbage that is not collected yet. What waits for a
+// commit counts half as much again: its sealed copies, and the lists and pages of the commit.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
-	rest := limit/2 - t.weight - t.dirty - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
+	rest := limit/2 - t.weight - t.dirty*3/2 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
 	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
 }
 

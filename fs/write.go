@@ -50,6 +50,7 @@ type commitWriter struct {
 	births map[CID]uint64
 	sealed map[*source]*source
 	spare  [][]byte // buffers of packs, to be used again
+	cache  bool     // what is sealed goes to the cache too
 
 	died    map[CID]uint64 // see committer.died
 	gaveUp  map[CID]bool   // blobs of files of which this commit rewrote a crowded range
@@ -157,6 +158,9 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	w.adds, w.drops = map[CID]int{}, map[CID]int{}
 	w.sealed, w.died = map[*source]*source{}, map[CID]uint64{}
 	w.gaveUp = map[CID]bool{}
+	// A commit this large is one of many: who writes so much does not read it at once, and
+	// the collector runs the more often the less memory is free.
+	w.cache = j.dirty <= t.dirtyLimit()/4
 	for _, c := range t.commits.unlinked { // sealed ahead, or by an attempt that failed
 		w.fresh[c] = true
 	}
@@ -190,7 +194,8 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	if top.refs, err = w.refTable(top.refs); err != nil {
 		return top, err
 	}
-	top.root = &j.root.rec
+	root := j.root.rec // alone: the top stays until the next commit, the frozen view must not
+	top.root = &root
 	if t.top.sequence > 0 {
 		w.dropPage(&t.top.pointer)
 		w.dead = append(w.dead, deadBlock{t.top.head, t.top.sequence}, deadBlock{t.top.commit, t.top.sequence})
