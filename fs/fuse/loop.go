@@ -40,7 +40,8 @@ const (
 
 // loop reads requests from the device and writes the answers. Its threads poll(2) and
 // then read without blocking, each on a descriptor of its own: poll wakes them all, and
-// the one on the caller's core is there first.
+// the one on the caller's core is there first. Where idle processors poll for work it is
+// better to wake one alone.
 type loop struct {
 	ps  *gofuse.ProtocolServer
 	fd  int // of the mount
@@ -161,6 +162,13 @@ func (l *loop) run() {
 		defer unix.Close(fd)
 	}
 	w := l.newWorker(fd)
+	if l.polling != nil {
+		if err := w.wakeAlone(); err != nil {
+			l.log.Warn("waking one thread alone", "error", err)
+		} else {
+			defer unix.Close(w.alone)
+		}
+	}
 	l.mu.Lock()
 	l.workers[w] = struct{}{}
 	l.mu.Unlock()
@@ -270,6 +278,7 @@ type worker struct {
 	fd      int
 	in, out []byte
 	poll    [2]unix.PollFd
+	alone   int           // epoll that is woken only if no other thread is; -1 if there is none
 	polls   int           // so often poll goes before the read, for no request was there
 	unique  atomic.Uint64 // of the request in work, 0 for none
 	pid     atomic.Uint32 // of the thread that waits for it, 0 if it cannot be known
@@ -285,7 +294,7 @@ func (w *worker) count() {
 }
 
 func (l *loop) newWorker(fd int) *worker {
-	w := &worker{l: l, fd: fd, in: make([]byte, bufferSize), out: make([]byte, bufferSize)}
+	w := &worker{l: l, fd: fd, in: make([]byte, bufferSize), out: make([]byte, bufferSize), alone: -1}
 	w.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	w.poll[1] = unix.PollFd{Fd: int32(l.end), Events: unix.POLLIN}
 	return w
@@ -301,12 +310,8 @@ func (w *worker) next() (int, error) {
 	for {
 		if w.polls > 0 {
 			w.polls--
-			w.poll[0].Revents, w.poll[1].Revents = 0, 0
-			if _, err := unix.Poll(w.poll[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
+			if err := w.await(); err != nil && !errors.Is(err, unix.EINTR) {
 				return 0, err
-			}
-			if w.poll[1].Revents != 0 {
-				return 0, errEnded
 			}
 		}
 		n, err := unix.Read(w.fd, w.in)
@@ -322,6 +327,44 @@ func (w *worker) next() (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// await waits until there seems to be a request.
+func (w *worker) await() error {
+	if w.alone >= 0 && w.l.polling.active() {
+		var events [2]unix.EpollEvent
+		n, err := unix.EpollWait(w.alone, events[:], -1)
+		for _, e := range events[:max(n, 0)] {
+			if int(e.Fd) == w.l.end {
+				return errEnded
+			}
+		}
+		return err
+	}
+	w.poll[0].Revents, w.poll[1].Revents = 0, 0
+	if _, err := unix.Poll(w.poll[:], -1); err != nil {
+		return err
+	}
+	if w.poll[1].Revents != 0 {
+		return errEnded
+	}
+	return nil
+}
+
+// wakeAlone makes the epoll that await uses while idle processors poll.
+func (w *worker) wakeAlone() error {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	for on, events := range map[int]uint32{w.fd: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, w.l.end: unix.EPOLLIN} {
+		if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, on, &unix.EpollEvent{Events: events, Fd: int32(on)}); err != nil {
+			unix.Close(fd)
+			return err
+		}
+	}
+	w.alone = fd
+	return nil
 }
 
 // answer handles a request and writes the answer.

@@ -62,6 +62,9 @@ func newPolling(log *slog.Logger) *polling {
 	return p
 }
 
+// active reports whether idle processors poll now.
+func (p *polling) active() bool { return p != nil && p.on.Load() }
+
 // add counts n more requests.
 func (p *polling) add(n uint32) {
 	if p == nil {
