@@ -65,7 +65,8 @@ type Journal struct {
 	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
 	habit  habit         // of those who sync
 
-	syncMu sync.Mutex // held by the one that syncs
+	syncMu sync.Mutex     // held by the one that syncs
+	behind sync.WaitGroup // goroutines that let the disk begin
 }
 
 // habit tells when the next sync will come. Programs sync in patterns: a database with a
@@ -284,13 +285,26 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 		s.begin(s.pos - j.begun)
 		j.begun = s.pos
 	case s.pos-j.begun >= writeEvery:
-		s.begin(s.pos - j.begun)
+		j.beginBehind(s, s.pos-j.begun)
 		j.begun = s.pos
 	}
 	if s.pos > j.cfg.SegmentSize/2 && len(j.spare) == 0 && j.ahead == nil {
 		j.prepare()
 	}
 	return j.next - 1, nil
+}
+
+// beginBehind is begin for what takes a while to hand to the disk.
+func (j *Journal) beginBehind(s *segment, size int64) {
+	fd, err := s.dup()
+	if err != nil {
+		return
+	}
+	off := s.pos - size
+	j.behind.Go(func() {
+		begin(fd, off, size)
+		unix.Close(fd)
+	})
 }
 
 // prepare makes the next segment while this one is filled. It is called with the lock held.
@@ -302,6 +316,9 @@ func (j *Journal) prepare() {
 	go func() {
 		defer close(ready)
 		err := allocate(path+newSuffix, j.cfg.SegmentSize, fill)
+		if err == nil {
+			err = syncFile(path + newSuffix) // else who needs it would wait for all its zeros
+		}
 		if err == nil {
 			err = os.Rename(path+newSuffix, path)
 		}
@@ -472,6 +489,7 @@ func (j *Journal) Close() error {
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
 	j.awaitAhead()
+	j.behind.Wait()
 	return errors.Join(err, j.closeFiles())
 }
 
@@ -481,6 +499,7 @@ func (j *Journal) Abandon() {
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
 	j.awaitAhead()
+	j.behind.Wait()
 	j.closeFiles()
 }
 

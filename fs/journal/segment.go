@@ -111,7 +111,7 @@ func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, s
 	if _, err := f.WriteAt(h, 0); err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
 	}
 	if err := os.Rename(from, path); err != nil {
@@ -149,8 +149,10 @@ func allocate(path string, size int64, fill bool) error {
 	return nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncDir(dir string) error { return syncFile(dir) }
+
+func syncFile(path string) error {
+	d, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -301,8 +303,10 @@ func (s *segment) append(n, synced uint64, parts [][]byte) error {
 
 // begin lets the disk start to write the newest bytes, which a sync is expected to want.
 // It waits for nothing and promises nothing: a failure shows in the sync.
-func (s *segment) begin(size int64) {
-	_ = unix.SyncFileRange(int(s.f.Fd()), s.pos-size, size, unix.SYNC_FILE_RANGE_WRITE)
+func (s *segment) begin(size int64) { begin(int(s.f.Fd()), s.pos-size, size) }
+
+func begin(fd int, off, size int64) {
+	_ = unix.SyncFileRange(fd, off, size, unix.SYNC_FILE_RANGE_WRITE)
 }
 
 // dup gives a second descriptor, which stays open when Trim closes the segment.
