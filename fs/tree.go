@@ -289,6 +289,17 @@ func (t *Tree) evict(in *inode) {
 	}
 }
 
+// Parent returns the directory that a loaded inode is in; not that of one with several names.
+func (t *Tree) Parent(ino Ino) (Ino, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in := t.inodes[ino]
+	if in == nil || in.parent == nil {
+		return 0, false
+	}
+	return in.parent.attr.Ino, true
+}
+
 // Forget drops n references of the kernel.
 func (t *Tree) Forget(ino Ino, n uint64) {
 	t.mu.Lock()

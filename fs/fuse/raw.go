@@ -39,6 +39,7 @@ type Tree interface {
 	Fsync(ctx context.Context, ino fs.Ino, dataOnly bool) error
 	StatFS(ctx context.Context) (fs.StatFS, error)
 	OpenDir(ctx context.Context, ino fs.Ino) (*fs.Dir, error)
+	Parent(ino fs.Ino) (fs.Ino, bool)
 }
 
 var _ Tree = (*fs.Tree)(nil)
@@ -68,12 +69,14 @@ type raw struct {
 	uid, gid *uint32
 	umask    uint32
 
-	// writeBack makes the kernel write back, and forget, what it has of a range of a file.
+	// writeBack makes the kernel write back, and forget, what it has of a range of a file, or of
+	// a listing.
 	writeBack func(ino uint64, off, n int64) error
 	writing   chan struct{} // bounds the threads that wait for it
 	holes     holes
 
 	listings *listings
+	relists  relists
 }
 
 func newRaw(t Tree, o *Options) *raw {
@@ -147,12 +150,14 @@ func (r *raw) Lookup(c <-chan struct{}, h *gofuse.InHeader, name string, out *go
 		}
 		return s
 	}
+	r.listings.looked(h.NodeId)
 	r.entry(&a, out)
 	return gofuse.OK
 }
 
 func (r *raw) Forget(node, n uint64) {
 	r.listings.drop(node)
+	r.relists.drop(node)
 	r.tree.Forget(fs.Ino(node), n)
 }
 
@@ -320,6 +325,9 @@ func (r *raw) Read(c <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.Rea
 	n, err := r.tree.Read(request{c}, fs.Ino(in.NodeId), in.Offset, buf[:min(len(buf), int(in.Size))])
 	if err != nil {
 		return nil, r.fail(err)
+	}
+	if in.Offset == 0 {
+		r.noteRead(in.NodeId)
 	}
 	return gofuse.ReadResultData(buf[:n]), gofuse.OK
 }

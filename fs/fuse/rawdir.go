@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -18,6 +19,7 @@ import (
 const (
 	listingsKept = 1024
 	entriesKept  = 1 << 17 // of all together
+	plusFirst    = 1024    // entries that attributes are given of, whether they are wanted or not
 	longListing  = 4096    // entries
 	longIdle     = 30 * time.Second
 )
@@ -27,9 +29,11 @@ type listing struct {
 	node uint64
 	dir  *fs.Dir
 
-	mu     sync.Mutex // one reader at a time; guards dir and the two below
+	mu     sync.Mutex // one reader at a time; guards dir and those below, but for looked
 	closed bool
-	given  int // entries, since it was read from the beginning
+	given  int         // entries, since it was read from the beginning
+	looked atomic.Bool // names in it were looked up since then
+	cached kernelCache // what the kernel keeps of it
 
 	// Guarded by mu of listings.
 	used  time.Time // last
@@ -38,24 +42,30 @@ type listing struct {
 }
 
 // read gives entries from a cookie on, and returns how many it has given since the
-// beginning; -1 if the listing was given up meanwhile.
-func (l *listing) read(ctx context.Context, cookie uint64, add func(fs.DirEntry, uint64) bool) (given int, err error) {
+// beginning, -1 if the listing was given up meanwhile; and whether this is its end, and the
+// kernel must not keep it.
+func (l *listing) read(ctx context.Context, cookie uint64, add func(*listing, fs.DirEntry, uint64) bool) (given int, unfit bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return -1, nil
+		return -1, false, nil
 	}
 	if cookie == 0 {
 		l.given = 0
+		l.looked.Store(false)
 	}
+	l.cached.read(cookie)
+	end := true
 	err = l.dir.Read(ctx, cookie, func(e fs.DirEntry, next uint64) bool {
-		ok := add(e, next)
+		end = false
+		ok := add(l, e, next)
 		if ok {
 			l.given++
+			l.cached.add(e.Name, next)
 		}
 		return ok
 	})
-	return l.given, err
+	return l.given, end && err == nil && l.cached.unfit(), err
 }
 
 func (l *listing) close() {
@@ -104,6 +114,15 @@ func (ls *listings) get(ctx context.Context, t Tree, node uint64) (*listing, err
 	ls.of[node], l.place = l, ls.order.PushFront(l)
 	ls.mu.Unlock()
 	return l, nil
+}
+
+// looked is told that a name in a directory was looked up.
+func (ls *listings) looked(node uint64) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if l := ls.of[node]; l != nil {
+		l.looked.Store(true)
+	}
 }
 
 // grown counts the entries of a listing, and gives up those that were not read for longest
@@ -176,38 +195,51 @@ func (r *raw) OpenDir(<-chan struct{}, *gofuse.OpenIn, *gofuse.OpenOut) gofuse.S
 }
 
 func (r *raw) ReadDir(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
-	return r.readDir(c, in, func(e fs.DirEntry, next uint64) bool {
+	return r.readDir(c, in, func(_ *listing, e fs.DirEntry, next uint64) bool {
 		return out.AddDirEntry(gofuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Mode, Off: next})
 	})
 }
 
-// ReadDirPlus gives attributes too, and takes a reference on each inode it tells of.
+// ReadDirPlus gives attributes too, and takes a reference on each inode it tells of. Of the
+// many names of a large directory it gives them only to who looks names up: else a listing
+// of names alone would load all its inodes. (The kernel can choose between this and ReadDir,
+// but knows the names alone of all that follows upon the first 32 KiB, until it looks one up.)
 func (r *raw) ReadDirPlus(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
-	return r.readDir(c, in, func(e fs.DirEntry, next uint64) bool {
+	plus := 0
+	defer func() { r.relists.listed(in.NodeId, in.Offset == 0, plus) }()
+	return r.readDir(c, in, func(l *listing, e fs.DirEntry, next uint64) bool {
 		o := out.AddDirLookupEntry(gofuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Mode, Off: next})
 		if o == nil {
 			return false
 		}
 		*o = gofuse.EntryOut{} // node 0: the kernel asks when it needs to know
-		if e.Name == "." || e.Name == ".." {
+		if e.Name == "." || e.Name == ".." || l.given >= plusFirst && !l.looked.Load() {
 			return true
 		}
 		if a, err := r.tree.Lookup(request{c}, fs.Ino(in.NodeId), e.Name); err == nil {
 			r.entry(&a, o)
+			plus++
 		}
 		return true
 	})
 }
 
-func (r *raw) readDir(c <-chan struct{}, in *gofuse.ReadIn, add func(fs.DirEntry, uint64) bool) gofuse.Status {
+func (r *raw) readDir(c <-chan struct{}, in *gofuse.ReadIn, add func(*listing, fs.DirEntry, uint64) bool) gofuse.Status {
 	for {
 		l, err := r.listings.get(request{c}, r.tree, in.NodeId)
 		if err != nil {
 			return r.fail(err)
 		}
-		if given, err := l.read(request{c}, in.Offset, add); given >= 0 {
-			r.listings.grown(l, given)
-			return r.fail(err)
+		given, unfit, err := l.read(request{c}, in.Offset, add)
+		if given < 0 {
+			continue
 		}
+		if unfit {
+			if err := r.writeBack(in.NodeId, 0, 0); err != nil {
+				return r.fail(err)
+			}
+		}
+		r.listings.grown(l, given)
+		return r.fail(err)
 	}
 }

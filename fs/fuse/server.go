@@ -98,7 +98,7 @@ func (s *Server) serve(r *raw, queues int) error {
 		MaxBackground:            64,
 		ExplicitDataCacheControl: true,
 		EnableSymlinkCaching:     true,
-		ExtraCapabilities:        gofuse.CAP_READDIRPLUS_AUTO | gofuse.CAP_HANDLE_KILLPRIV_V2,
+		ExtraCapabilities:        gofuse.CAP_HANDLE_KILLPRIV_V2,
 		DisabledCapabilities:     gofuse.CAP_PASSTHROUGH | gofuse.CAP_ALLOW_IDMAP,
 		FsName:                   s.opts.FSName,
 		Name:                     subtype,
