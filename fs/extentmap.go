@@ -104,11 +104,14 @@ func (m *extentMap) replace(off, end uint64, with ...extent) {
 		c[first] = x
 		return
 	}
-	if c = slices.Replace(c, first, last+1, cut(x)...); len(c) == 0 {
-		m.chunks = nil
-		return
+	switch c = slices.Replace(c, first, last+1, cut(x)...); len(c) {
+	case 0:
+		m.list, m.chunks = nil, nil
+	case 1:
+		m.list, m.chunks = c[0], nil
+	default:
+		*m.chunks = c
 	}
-	*m.chunks = c
 }
 
 // split puts the list into chunks.
@@ -126,7 +129,8 @@ func (m *extentMap) unshare() {
 	m.list = slices.Clone(m.list)
 }
 
-// cut makes chunks of about the same length, with room to grow. It shares no memory with x.
+// cut makes chunks of about the same length, somewhat below the most. It shares no memory
+// with x.
 func cut(x extents) []extents {
 	n := (len(x) + chunkMax*3/4 - 1) / (chunkMax * 3 / 4)
 	out := make([]extents, n)

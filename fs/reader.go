@@ -132,6 +132,9 @@ func (r *reader) openBlob(ctx context.Context, ptr crypt.Pointer) ([]byte, error
 // localBlob opens a blob that lies in this machine. It returns nil if that cannot be done:
 // fetching it tells what is wrong with it, or finds it elsewhere.
 func (r *reader) localBlob(ctx context.Context, ptr crypt.Pointer) []byte {
+	if ptr.Length == 0 || ptr.Length > crypt.BlobMax {
+		return nil
+	}
 	size := crypt.SealedBlobSize(int(ptr.Length))
 	buf := sealBuffers.Get().(*[]byte)
 	if uint64(cap(*buf)) < size {
@@ -139,7 +142,10 @@ func (r *reader) localBlob(ctx context.Context, ptr crypt.Pointer) []byte {
 	}
 	sealed := (*buf)[:size]
 	if err := r.parts.GetPart(ctx, ptr.CID, 0, sealed); err != nil {
-		return nil // and the buffer is the read's
+		if isNotFound(err) {
+			sealBuffers.Put(buf)
+		}
+		return nil // after another error the buffer may still be the read's
 	}
 	b, err := crypt.OpenBlob(ptr, sealed)
 	sealBuffers.Put(buf)

@@ -24,7 +24,7 @@ type driveFlags struct {
 }
 
 func (d *driveFlags) flags(f *flag.FlagSet) {
-	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close, acl, default_permissions, nopoll, loop=auto|own|ring|gofuse")
+	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close, acl, unchecked, nopoll, loop=auto|own|ring|gofuse")
 	f.StringVar(&d.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL` (http://…, https://… or the path of a socket)")
 	f.StringVar(&d.durability, "durability", "", "`LEVEL` that fsync waits for: local (a power cut), ipfs (committed in the node) or egress:N (on N other machines)")
 	f.StringVar(&d.configFile, "config", "", "read the configuration from `FILE`")

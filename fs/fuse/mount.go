@@ -212,7 +212,7 @@ func mountDirect(path string, o *Options) (int, error) {
 	if o.AllowOther {
 		data += ",allow_other"
 	}
-	if o.AllowOther || o.ACL || o.Permissions {
+	if !o.Unchecked {
 		data += ",default_permissions"
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)

@@ -3,6 +3,7 @@ package fuse
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,14 +26,12 @@ const (
 	LoopGoFuse Loop = "gofuse"
 )
 
-// Options of a mount. nosuid and nodev always hold. The kernel checks modes and owners
-// (default_permissions), but where root mounts for root alone: root passes all checks, and
-// for each of them the kernel would ask for a directory's attributes once more after each
-// name that came or went.
+// Options of a mount. nosuid and nodev always hold, and the kernel checks modes and owners
+// (default_permissions) unless it is told not to.
 type Options struct {
 	ReadOnly    bool
 	AllowOther  bool // let other users in
-	Permissions bool // check also where root alone is let in
+	Unchecked   bool // check no modes and owners, which root would pass; root alone is let in
 	NoExec      bool
 	NoAtime     bool
 	NonEmpty    bool          // mount over a directory that has names
@@ -62,6 +61,14 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+}
+
+// check reports options that do not go together.
+func (o *Options) check() error {
+	if o.Unchecked && (o.AllowOther || o.ACL || os.Geteuid() != 0) {
+		return fmt.Errorf("mount option \"unchecked\" is for a mount by root, without allow_other and acl: %w", fs.ErrInvalid)
+	}
+	return nil
 }
 
 // ParseOptions reads a list as mount(8) has it, "ro,allow_other,uid=1000", into o.
@@ -135,11 +142,11 @@ func (o *Options) set(name, value string, has bool) error {
 		o.ACL = true
 	case "noacl":
 		o.ACL = false
-	case "default_permissions":
-		o.Permissions = true
+	case "unchecked":
+		o.Unchecked = true
 	case "nopoll":
 		o.NoPoll = true
-	case "", "defaults", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
+	case "", "defaults", "default_permissions", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",
 		"relatime", "atime", "async", "nofail", "_netdev":
 	default:
 		if !strings.HasPrefix(name, "x-") {

@@ -56,7 +56,7 @@ func newPolling(log *slog.Logger) *polling {
 		return nil
 	}
 	p := &polling{device: device, log: log, begun: time.Now()}
-	p.ask(pollDone) // open asked for 0
+	p.ask(pollDone) // what open asks for is the kernel's to choose
 	p.look = time.AfterFunc(time.Hour, p.looked)
 	p.look.Stop()
 	return p

@@ -10,13 +10,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs"
 )
 
-// Where root alone is let in the kernel checks no permissions, which root would pass: each
-// case that is root's alone has the results that it has with the checks.
+// Unchecked, root alone is let in and the kernel checks no permissions, which root would
+// pass: each case that is root's alone has the results that it has with the checks.
 func TestPOSIXRootAlone(t *testing.T) {
 	needRoot(t)
-	g := drive(t, "")
+	g := drive(t, "unchecked")
 	var own []testCase
 	for _, c := range loadCases(t, "testdata/posix/*.txt") {
 		if !slices.ContainsFunc(c.lines, func(l line) bool { return l.user != "root" }) {
@@ -29,10 +31,10 @@ func TestPOSIXRootAlone(t *testing.T) {
 }
 
 // What the kernel's checks keep root from doing too, execution of what nobody may execute,
-// is kept from it without them; and they are there when asked for, or when they matter.
+// is kept from it without them too; and they are there unless asked for otherwise.
 func TestRootAlone(t *testing.T) {
 	needRoot(t)
-	for options, checks := range map[string]bool{"": false, "default_permissions": true, "acl": true, "allow_other": true} {
+	for options, checks := range map[string]bool{"unchecked": false, "": true, "allow_other": true} {
 		m := mountTree(t, options)
 		script, plain, dir := filepath.Join(m.dir, "script"), filepath.Join(m.dir, "plain"), filepath.Join(m.dir, "dir")
 		for path, mode := range map[string]os.FileMode{script: 0o100, plain: 0o666} {
@@ -74,6 +76,19 @@ func TestRootAlone(t *testing.T) {
 			if strings.Contains(l, " "+m.dir+" ") && strings.Contains(l, "default_permissions") != checks {
 				t.Errorf("with %q: %s", options, l)
 			}
+		}
+	}
+}
+
+// Others are never let in unchecked.
+func TestUncheckedAlone(t *testing.T) {
+	for _, list := range []string{"unchecked,allow_other", "acl,unchecked"} {
+		var o Options
+		if err := ParseOptions(list, &o); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(t.TempDir(), o); !errors.Is(err, fs.ErrInvalid) {
+			t.Errorf("%s: %v", list, err)
 		}
 	}
 }

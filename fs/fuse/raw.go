@@ -171,8 +171,8 @@ func (r *raw) GetAttr(c <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrO
 	return gofuse.OK
 }
 
-// Access is asked only where root alone is let in (see Options): access(2) and chdir(2).
-// Root may do all but execute a file that nobody may execute.
+// Access is asked only where the kernel does not check (Options.Unchecked): access(2) and
+// chdir(2). Root may do all but execute a file that nobody may execute.
 func (r *raw) Access(c <-chan struct{}, in *gofuse.AccessIn) gofuse.Status {
 	if in.Mask&unix.X_OK == 0 {
 		return gofuse.OK

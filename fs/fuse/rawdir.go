@@ -10,6 +10,7 @@ import (
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/deadline"
 )
 
 // The kernel is told once that there is nothing to open in a directory (Linux 5.1 and
@@ -205,9 +206,10 @@ func (r *raw) ReadDir(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntry
 // of names alone would load all its inodes. (The kernel can choose between this and ReadDir,
 // but knows the names alone of all that follows upon the first 32 KiB, until it looks one up.)
 func (r *raw) ReadDirPlus(c <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
-	plus := 0
-	defer func() { r.relists.listed(in.NodeId, in.Offset == 0, plus) }()
+	plus, end := 0, true
+	defer func() { r.relists.listed(in.NodeId, in.Offset == 0, plus, end) }()
 	return r.readDir(c, in, func(l *listing, e fs.DirEntry, next uint64) bool {
+		end = false
 		o := out.AddDirLookupEntry(gofuse.DirEntry{Name: e.Name, Ino: uint64(e.Ino), Mode: e.Mode, Off: next})
 		if o == nil {
 			return false
@@ -235,11 +237,22 @@ func (r *raw) readDir(c <-chan struct{}, in *gofuse.ReadIn, add func(*listing, f
 			continue
 		}
 		if unfit {
-			if err := r.writeBack(in.NodeId, 0, 0); err != nil {
-				return r.fail(err)
-			}
+			r.unkeep(c, in.NodeId)
 		}
 		r.listings.grown(l, given)
 		return r.fail(err)
+	}
+}
+
+// unkeepMost is how long the end of a listing waits at most for the kernel to forget it.
+// Some process may hold a page of it; then a reader of an older listing may miss names.
+const unkeepMost = time.Second
+
+// unkeep makes the kernel forget a listing before it learns that it has all of it.
+func (r *raw) unkeep(c <-chan struct{}, node uint64) {
+	ctx, cancel := deadline.With(request{c}, unkeepMost)
+	defer cancel()
+	if err := r.clean(ctx, node, 0, 0); err != nil {
+		r.log.Debug("making the kernel forget a listing", "error", err)
 	}
 }

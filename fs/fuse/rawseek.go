@@ -75,7 +75,8 @@ func (r *raw) hole(ctx context.Context, ino fs.Ino, in *gofuse.LseekIn, at uint6
 	return at, to, err
 }
 
-// clean waits until the kernel has written back a range, or for the end of ctx.
+// clean waits until the kernel has written back a range of a file, or has forgotten a
+// listing, or for the end of ctx.
 func (r *raw) clean(ctx context.Context, ino, from, to uint64) error {
 	select {
 	case r.writing <- struct{}{}:

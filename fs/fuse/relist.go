@@ -22,11 +22,14 @@ type relists struct {
 	of map[uint64]relist
 }
 
-type relist struct{ entries, reads int }
+type relist struct {
+	entries, reads int
+	ended          bool // all of it was listed
+}
 
 // listed notes that attributes of so many entries were given, from a directory's beginning
-// or further on.
-func (l *relists) listed(node uint64, begin bool, entries int) {
+// or further on, or that its end was reached.
+func (l *relists) listed(node uint64, begin bool, entries int, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d, known := l.of[node]
@@ -36,7 +39,8 @@ func (l *relists) listed(node uint64, begin bool, entries int) {
 	case !known:
 		return
 	}
-	if d.entries += entries; d.entries < relistLeast || d.entries > plusFirst {
+	d.entries, d.ended = d.entries+entries, end
+	if d.entries > plusFirst || end && d.entries < relistLeast {
 		delete(l.of, node)
 		return
 	}
@@ -61,7 +65,8 @@ func (l *relists) read(node uint64) bool {
 	if !ok {
 		return false
 	}
-	if d.reads++; d.reads >= relistLeast && 3*d.reads >= d.entries {
+	// In the midst of a listing the kernel would give up keeping it, for good.
+	if d.reads++; d.ended && d.reads >= relistLeast && 3*d.reads >= d.entries {
 		delete(l.of, node)
 		return true
 	}
@@ -75,13 +80,22 @@ func (l *relists) drop(node uint64) {
 	delete(l.of, node)
 }
 
-// noteRead is told that a file was read from its beginning.
+// noteRead is told that a file was read from its beginning. It does not wait for the kernel:
+// who reads may hold the page of the listing that is to be forgotten, and wait for the read.
 func (r *raw) noteRead(node uint64) {
 	dir, ok := r.tree.Parent(fs.Ino(node))
 	if !ok || !r.relists.read(uint64(dir)) {
 		return
 	}
-	if err := r.writeBack(uint64(dir), 0, 0); err != nil {
-		r.log.Debug("telling the kernel to list a directory anew", "error", err)
+	select {
+	case r.writing <- struct{}{}:
+	default: // it saves time, and there is none now
+		return
 	}
+	go func() { // the kernel may take as long as the mount lives
+		defer func() { <-r.writing }()
+		if err := r.writeBack(uint64(dir), 0, 0); err != nil {
+			r.log.Debug("telling the kernel to list a directory anew", "error", err)
+		}
+	}()
 }

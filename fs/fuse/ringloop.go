@@ -161,7 +161,7 @@ func (l *loop) begin(queues int, quit <-chan struct{}) error {
 func (l *loop) runRing(cpu int, rs *rings) {
 	defer l.wg.Done()
 	runtime.LockOSThread()
-	w := &ringWorker{worker: worker{l: l, fd: l.fd}, cpu: cpu}
+	w := &ringWorker{worker: worker{l: l, fd: l.fd, alone: -1}, cpu: cpu}
 	err := w.open()
 	defer w.close()
 	rs.made <- err

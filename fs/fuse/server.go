@@ -35,6 +35,9 @@ type Server struct {
 // unmounts it.
 func Mount(ctx context.Context, tree Tree, mountpoint string, o Options) (*Server, error) {
 	o.fill()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	path, err := prepare(mountpoint, o.NonEmpty)
 	if err != nil {
 		return nil, err
@@ -133,11 +136,11 @@ func (s *Server) serve(r *raw, queues int) error {
 	if !s.opts.NoPoll {
 		l.polling = newPolling(s.opts.Log)
 	}
+	s.loop = l // the threads that begin makes use it
 	if err := l.begin(queues, s.done); err != nil {
 		l.close()
 		return err
 	}
-	s.loop = l
 	go func() { // owner of the end: when the threads are gone, so is the mount
 		l.wg.Wait()
 		l.close()
@@ -281,6 +284,9 @@ func (s *Server) write(b []byte) error {
 // Check reports whether a directory could be mounted on, without mounting. A dead mount
 // that is found there is removed.
 func Check(mountpoint string, o Options) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	_, err := prepare(mountpoint, o.NonEmpty)
 	return err
 }

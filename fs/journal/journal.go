@@ -61,6 +61,7 @@ type Journal struct {
 	spare  []string      // paths of segments to use again
 	bytes  int64         // payload bytes in all segments
 	marked uint64        // number of the newest record when a sync began last
+	tried  uint64        // first record of the segment that was last being filled while the next one was prepared
 	begun  int64         // the disk has begun with the newest segment up to here
 	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
 	habit  habit         // of those who sync
@@ -130,6 +131,14 @@ func (j *Journal) load() error {
 		if err != nil {
 			j.closeFiles()
 			return err
+		}
+		if filepath.Base(n) != segmentName(s.first) {
+			// A segment that had been given up got a new header, and the power went before
+			// the directory knew its new name: it has no record that counts.
+			if err := errors.Join(s.f.Close(), os.Remove(n)); err != nil {
+				return fmt.Errorf("removing an unused segment: %w", err)
+			}
+			continue
 		}
 		j.segs = append(j.segs, s)
 	}
@@ -288,7 +297,8 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 		j.beginBehind(s, s.pos-j.begun)
 		j.begun = s.pos
 	}
-	if s.pos > j.cfg.SegmentSize/2 && len(j.spare) == 0 && j.ahead == nil {
+	if s.pos > j.cfg.SegmentSize/2 && len(j.spare) == 0 && j.ahead == nil && j.tried != s.first {
+		j.tried = s.first // once: if it fails, grow will say why
 		j.prepare()
 	}
 	return j.next - 1, nil
@@ -311,7 +321,7 @@ func (j *Journal) beginBehind(s *segment, size int64) {
 func (j *Journal) prepare() {
 	ready := make(chan struct{})
 	j.ahead = ready
-	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.next, spareSuffix))
+	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x-ahead%s", j.next, spareSuffix)) // no segment retires to this name
 	fill := len(j.segs) < spares
 	go func() {
 		defer close(ready)
@@ -322,10 +332,13 @@ func (j *Journal) prepare() {
 		if err == nil {
 			err = os.Rename(path+newSuffix, path)
 		}
+		if err != nil {
+			os.Remove(path + newSuffix)
+		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.ahead = nil
-		if err == nil { // else grow will say so
+		if err == nil {
 			j.spare = append(j.spare, path)
 		}
 	}()
@@ -343,7 +356,7 @@ func (j *Journal) awaitAhead() {
 
 // grow starts a new segment; the header is synced, so that a lost segment is noticed.
 func (j *Journal) grow() error {
-	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x%s", j.next, segmentSuffix))
+	path := filepath.Join(j.cfg.Dir, segmentName(j.next))
 	if n := len(j.segs); n > 0 { // its records must not be missing before a later segment
 		if err := j.before(); err != nil {
 			return j.fail(err)
@@ -493,13 +506,12 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.closeFiles())
 }
 
-// Abandon closes the files without waiting for the disk.
+// Abandon closes the files and syncs nothing. It waits for a segment that is being prepared.
 func (j *Journal) Abandon() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
 	j.awaitAhead()
-	j.behind.Wait()
 	j.closeFiles()
 }
 

@@ -331,3 +331,40 @@ func TestHabit(t *testing.T) {
 		}
 	}
 }
+
+// The power may go when a segment that was given up has a new header, and before the
+// directory knows its new name: it has no records, and those of the others are there.
+func TestRenameThatWasLost(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 10)
+	if err := j.Sync(t.Context(), j.Last()); err != nil {
+		t.Fatal(err)
+	}
+	j.Abandon()
+	segs, err := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix))
+	if err != nil || len(segs) != 1 {
+		t.Fatal(segs, err)
+	}
+	old := filepath.Join(dir, segmentName(0)) // before the one that counts
+	if err := allocate(old, 1<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	s, err := createSegment(filepath.Join(dir, "away"), old, j.cfg.Key, j.id, 11, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.f.Close()
+	if err := os.Rename(filepath.Join(dir, "away"), old); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir)
+	check(t, j, 0, 10)
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it is still there:", err)
+	}
+	fill(t, j, 5)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

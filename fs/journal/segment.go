@@ -42,6 +42,9 @@ const (
 // errUnborn: a segment whose header was never written whole.
 var errUnborn = errors.New("segment without a header")
 
+// segmentName is the name of the segment with this first record.
+func segmentName(first uint64) string { return fmt.Sprintf("%016x%s", first, segmentSuffix) }
+
 type segment struct {
 	f       *os.File
 	path    string
