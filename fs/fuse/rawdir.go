@@ -20,7 +20,7 @@ import (
 const (
 	listingsKept = 1024
 	entriesKept  = 1 << 17 // of all together
-	plusFirst    = 1024    // entries that attributes are given of, whether they are wanted or not
+	plusFirst    = 256     // entries that attributes are given of, whether they are wanted or not
 	longListing  = 4096    // entries
 	longIdle     = 30 * time.Second
 )
