@@ -37,11 +37,7 @@ type Config struct {
 
 const (
 	defaultSegment = 32 << 20
-	// foreseen: a sync that is expected to follow upon so few records finds the disk at work
-	// on them, for their caller still prepares it. More would be many small writes in the
-	// place of a few large ones.
-	foreseen = 4
-	spares   = 3 // trimmed segments that are kept, so that their blocks need no allocation
+	spares         = 3 // trimmed segments that are kept, so that their blocks need no allocation
 	// writeEvery: the disk begins to write a segment each time so many bytes are new, so
 	// that little is left when the segment is full and must be synced.
 	writeEvery = 4 << 20
@@ -68,25 +64,6 @@ type Journal struct {
 
 	syncMu sync.Mutex     // held by the one that syncs
 	behind sync.WaitGroup // goroutines that let the disk begin
-}
-
-// habit tells when the next sync will come. Programs sync in patterns: a database with a
-// rollback journal after 11 records, 1, 2, and again. So it is expected after as many
-// records as came last time after a sync of as many as the latest.
-type habit struct {
-	after [32]uint8 // how many records a sync had that followed upon one of so many
-	last  uint8
-}
-
-// synced notes a sync of n records.
-func (h *habit) synced(n uint64) {
-	k := uint8(min(n, uint64(len(h.after)-1)))
-	h.after[h.last], h.last = k, k
-}
-
-// expects reports whether a sync is expected now that n records are there since the last.
-func (h *habit) expects(n uint64) bool {
-	return n <= foreseen && n == uint64(h.after[h.last])
 }
 
 // Open opens or makes the journal in cfg.Dir. A torn tail, never synced, is dropped;
