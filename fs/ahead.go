@@ -77,10 +77,10 @@ func (a *readAhead) blob(ctx context.Context, p crypt.Pointer) {
 // inTime is how many blobs may be on their way at once.
 func (a *readAhead) inTime() int { return 1 + int(int64(aheadTime)/(1+a.took.Load())) }
 
-// pages asks for the first few of the pages below some items. It never waits.
-func (a *readAhead) pages(kind crypt.PageKind, items []item) {
-	for i := range items[:min(len(items), aheadPages)] {
-		if !a.page(kind, &items[i].down.child) {
+// pages asks for the first few of some pages. It never waits.
+func (a *readAhead) pages(kind crypt.PageKind, next []branch) {
+	for i := range next[:min(len(next), aheadPages)] {
+		if !a.page(kind, &next[i].child) {
 			return
 		}
 	}

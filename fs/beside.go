@@ -85,16 +85,16 @@ func (a *readAhead) files(root crypt.PagePointer) {
 // fetchFiles fetches the blobs of the first small files of a directory.
 func (a *readAhead) fetchFiles(ctx context.Context, root *crypt.PagePointer) {
 	p, err := a.r.page(ctx, crypt.PageDirectory, root)
-	for err == nil && !p.leaf && len(p.items) > 0 {
-		p, err = a.r.page(ctx, crypt.PageDirectory, &p.items[0].down.child)
+	for err == nil && len(p.down) > 0 {
+		p, err = a.r.page(ctx, crypt.PageDirectory, &p.down[0].child)
 	}
 	if err != nil {
 		return
 	}
 	var blobs []crypt.Pointer
-	for i := range p.items[:min(len(p.items), besideNames)] {
+	for i := range min(p.len(), besideNames) {
 		var r record
-		if r.decode(p.items[i].value) != nil || r.body != bodyExtents || r.attr.Size >= crypt.BlobMax || len(r.extents) == 0 {
+		if r.decode(p.value(i)) != nil || r.body != bodyExtents || r.attr.Size >= crypt.BlobMax || len(r.extents) == 0 {
 			continue
 		}
 		ptr := r.extents[0].src.ptr

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -300,7 +301,7 @@ func extentChanges(old committedBody, x extents) []change {
 	for ; i < len(was); i++ {
 		out = append(out, change{key: extentKey(was[i].off)})
 	}
-	slices.SortFunc(out, func(a, b change) int { return compare(a.key, b.key) })
+	slices.SortFunc(out, func(a, b change) int { return strings.Compare(a.key, b.key) })
 	return out
 }
 

@@ -13,7 +13,7 @@ type btree struct {
 	root crypt.PagePointer
 	get  pageSource
 	// ahead is told which pages a scan comes to soon, if not nil.
-	ahead func(kind crypt.PageKind, items []item)
+	ahead func(kind crypt.PageKind, next []branch)
 }
 
 // lookup returns the value of key.
@@ -29,11 +29,11 @@ func (t *btree) lookup(key string) ([]byte, bool, error) {
 		}
 		if p.leaf {
 			if i, ok := p.search(key); ok {
-				return p.items[i].value, true, nil
+				return p.value(i), true, nil
 			}
 			return nil, false, nil
 		}
-		ptr = &p.items[p.childFor(key)].down.child
+		ptr = &p.down[p.childFor(key)].child
 	}
 }
 
@@ -52,19 +52,19 @@ func (t *btree) scanPage(ptr *crypt.PagePointer, from string, fn func(string, []
 		return false, err
 	}
 	if p.leaf {
-		i, _ := p.search(from)
-		for ; i < len(p.items); i++ {
-			if !fn(p.items[i].key, p.items[i].value) {
+		first, _ := p.search(from)
+		for i, key := range p.keys(first) {
+			if !fn(key, p.value(first+i)) {
 				return false, nil
 			}
 		}
 		return true, nil
 	}
-	for i := p.childFor(from); i < len(p.items); i++ {
+	for i := p.childFor(from); i < len(p.down); i++ {
 		if t.ahead != nil {
-			t.ahead(t.kind, p.items[i+1:])
+			t.ahead(t.kind, p.down[i+1:])
 		}
-		if more, err := t.scanPage(&p.items[i].down.child, from, fn); !more || err != nil {
+		if more, err := t.scanPage(&p.down[i].child, from, fn); !more || err != nil {
 			return false, err
 		}
 	}
@@ -88,11 +88,11 @@ func (t *btree) walkPage(ptr *crypt.PagePointer, fn func(*crypt.PagePointer)) er
 	if p.leaf {
 		return nil
 	}
-	for i := range p.items {
+	for i := range p.down {
 		if t.ahead != nil {
-			t.ahead(t.kind, p.items[i+1:])
+			t.ahead(t.kind, p.down[i+1:])
 		}
-		if err := t.walkPage(&p.items[i].down.child, fn); err != nil {
+		if err := t.walkPage(&p.down[i].child, fn); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ type change struct {
 
 // pageWriter seals a page and keeps it until it is put; it returns its pointer.
 type pageWriter interface {
-	writePage(p *page, link linker) (crypt.PagePointer, error)
+	writePage(d *draft, link linker) (crypt.PagePointer, error)
 	dropPage(old *crypt.PagePointer)
 }
 
@@ -121,7 +121,7 @@ func (t *btree) apply(changes []change, w pageWriter, link linker) (crypt.PagePo
 	var nodes []item
 	var err error
 	if t.root.IsZero() {
-		nodes, err = u.leaf(&page{kind: t.kind, leaf: true, label: crypt.NewLabel()}, nil, changes)
+		nodes, err = u.leaf(crypt.NewLabel(), nil, changes)
 	} else {
 		nodes, err = u.page(&t.root, changes)
 	}
@@ -142,11 +142,11 @@ func (t *btree) apply(changes []change, w pageWriter, link linker) (crypt.PagePo
 		if err != nil {
 			return crypt.PagePointer{}, err
 		}
-		if p.leaf || len(p.items) > 1 {
+		if p.leaf || p.len() > 1 {
 			return root, nil
 		}
 		w.dropPage(&root)
-		root = p.items[0].down.child
+		root = p.down[0].child
 	}
 }
 
@@ -165,22 +165,22 @@ func (u *update) page(ptr *crypt.PagePointer, changes []change) ([]item, error) 
 	if err != nil {
 		return nil, err
 	}
-	if p.leaf {
-		return u.leaf(p, ptr, changes)
-	}
 	u.w.dropPage(ptr)
-	items := make([]item, 0, len(p.items)+1)
-	for i := 0; i < len(p.items); i++ {
+	old := p.items()
+	if p.leaf {
+		return u.leaf(p.label, old, changes)
+	}
+	items := make([]item, 0, len(old)+1)
+	for i, it := range old {
 		n := len(changes)
-		if i+1 < len(p.items) {
+		if i+1 < len(old) {
 			n = 0
-			for n < len(changes) && changes[n].key < p.items[i+1].key {
+			for n < len(changes) && changes[n].key < old[i+1].key {
 				n++
 			}
 		}
 		mine := changes[:n]
 		changes = changes[n:]
-		it := p.items[i]
 		if len(mine) == 0 {
 			items = append(items, it)
 			continue
@@ -224,12 +224,11 @@ func (u *update) merge(items []item) ([]item, error) {
 		if pa.leaf != pb.leaf {
 			continue
 		}
-		joined := &page{kind: pa.kind, leaf: pa.leaf, label: pa.label}
-		joined.items = append(append(joined.items, pa.items...), pb.items...)
+		joined := append(pa.items(), pb.items()...)
 		if !pa.leaf { // its first key was implied by the parent
-			joined.items[len(pa.items)].key = b.key
+			joined[pa.len()].key = b.key
 		}
-		ptr, err := u.write(joined)
+		ptr, err := u.w.writePage(&draft{pa.kind, pa.label, pa.leaf, joined}, u.link)
 		if err != nil {
 			return nil, err
 		}
@@ -242,26 +241,22 @@ func (u *update) merge(items []item) ([]item, error) {
 	return items, nil
 }
 
-func (u *update) leaf(p *page, ptr *crypt.PagePointer, changes []change) ([]item, error) {
-	items := make([]item, 0, len(p.items)+len(changes))
-	i := 0
+// leaf makes the changes of a leaf's old items.
+func (u *update) leaf(label crypt.Label, old []item, changes []change) ([]item, error) {
+	items := make([]item, 0, len(old)+len(changes))
 	for _, c := range changes {
-		for i < len(p.items) && p.items[i].key < c.key {
-			items = append(items, p.items[i])
-			i++
+		for len(old) > 0 && old[0].key < c.key {
+			items = append(items, old[0])
+			old = old[1:]
 		}
-		if i < len(p.items) && p.items[i].key == c.key {
-			i++
+		if len(old) > 0 && old[0].key == c.key {
+			old = old[1:]
 		}
 		if c.value != nil {
 			items = append(items, item{key: c.key, value: c.value})
 		}
 	}
-	items = append(items, p.items[i:]...)
-	if ptr != nil {
-		u.w.dropPage(ptr)
-	}
-	return u.split(p.label, true, items)
+	return u.split(label, true, append(items, old...))
 }
 
 func (u *update) interior(label crypt.Label, items []item) ([]item, error) {
@@ -287,12 +282,12 @@ func (u *update) split(label crypt.Label, leaf bool, items []item) ([]item, erro
 			size += items[end].size(leaf)
 			end++
 		}
-		p := &page{kind: u.t.kind, leaf: leaf, label: label, items: items[start:end:end]}
-		key := p.items[0].key
+		d := &draft{u.t.kind, label, leaf, items[start:end:end]}
+		key := d.items[0].key
 		if !leaf {
-			p.items[0].key = ""
+			d.items[0].key = ""
 		}
-		ptr, err := u.write(p)
+		ptr, err := u.w.writePage(d, u.link)
 		if err != nil {
 			return nil, err
 		}
@@ -301,11 +296,4 @@ func (u *update) split(label crypt.Label, leaf bool, items []item) ([]item, erro
 		start = end
 	}
 	return out, nil
-}
-
-func (u *update) write(p *page) (crypt.PagePointer, error) {
-	for i := range p.items {
-		p.bytes += p.items[i].size(p.leaf)
-	}
-	return u.w.writePage(p, u.link)
 }

@@ -2,27 +2,25 @@ package fs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
+	"unsafe"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-// page is one decoded page of a copy-on-write B-tree; it is never changed once made.
+// page is one page of a copy-on-write B-tree: its encoding, and where its items begin. It is
+// never changed once made. It keeps no pointers to single items: there are many pages, and
+// Go's collector looks at each pointer.
 type page struct {
 	kind  crypt.PageKind
 	label crypt.Label // of the link to the sealed page, for the page's life
 	leaf  bool
-	items []item
-	bytes int // encoded size
-}
-
-// item is one entry of a page. In an interior page key is the least key that may stand
-// below child; the first item's key is empty.
-type item struct {
-	key   string
-	value []byte  // leaf
-	down  *branch // interior
+	data  []byte   // the encoding
+	at    []uint32 // where each item begins in data
+	down  []branch // of an interior page: what the items lead to
 }
 
 // branch leads to a page below; it is never changed once its page is made.
@@ -31,12 +29,29 @@ type branch struct {
 	label crypt.Label // of the link to child
 }
 
+// item is one entry of a page that is made from others. In an interior page key is the least
+// key that may stand below down; the first item's key is empty.
+type item struct {
+	key   string
+	value []byte  // leaf
+	down  *branch // interior
+}
+
+// draft is a page that is to be sealed. Its items are sorted.
+type draft struct {
+	kind  crypt.PageKind
+	label crypt.Label
+	leaf  bool
+	items []item
+}
+
 const (
 	pageTarget  = 16<<10 - 64 // bytes a page may have before it is split
 	pageMin     = pageTarget / 4
 	pageVersion = 1
 )
 
+// size is about what an item takes in an encoded page.
 func (i *item) size(leaf bool) int {
 	if leaf {
 		return 2 + len(i.key) + 3 + len(i.value)
@@ -44,21 +59,76 @@ func (i *item) size(leaf bool) int {
 	return 2 + len(i.key) + crypt.PointerSize + 32 + 6 + crypt.LabelSize
 }
 
-// search returns the index of the first item whose key is not less than key.
-func (p *page) search(key string) (int, bool) {
-	return slices.BinarySearchFunc(p.items, key, func(i item, k string) int {
-		return compare(i.key, k)
-	})
+func (p *page) len() int { return len(p.at) }
+
+// field returns what lies at an offset of data behind its length, and where it ends.
+func (p *page) field(off int) (b []byte, end int) {
+	n, w := binary.Uvarint(p.data[off:])
+	off += w
+	end = off + int(n)
+	return p.data[off:end:end], end
 }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+// key returns the key of item i, a part of the page.
+func (p *page) key(i int) []byte {
+	k, _ := p.field(int(p.at[i]))
+	return k
+}
+
+// value returns the value of item i of a leaf, a part of the page.
+func (p *page) value(i int) []byte {
+	_, end := p.field(int(p.at[i]))
+	v, _ := p.field(end)
+	return v
+}
+
+// keys returns the keys from item i on, as parts of one string that keeps nothing else of the
+// page in memory.
+func (p *page) keys(i int) []string {
+	size := 0
+	for k := i; k < p.len(); k++ {
+		size += len(p.key(k))
 	}
-	return 0
+	var all strings.Builder
+	all.Grow(size)
+	for k := i; k < p.len(); k++ {
+		all.Write(p.key(k))
+	}
+	out, rest := make([]string, 0, p.len()-i), all.String()
+	for k := i; k < p.len(); k++ {
+		n := len(p.key(k))
+		out = append(out, rest[:n])
+		rest = rest[n:]
+	}
+	return out
+}
+
+// items returns all items. Their values are parts of the page.
+func (p *page) items() []item {
+	out := make([]item, p.len())
+	for i, key := range p.keys(0) {
+		out[i].key = key
+		if p.leaf {
+			out[i].value = p.value(i)
+		} else {
+			out[i].down = &p.down[i]
+		}
+	}
+	return out
+}
+
+// search returns the index of the first item whose key is not less than key.
+func (p *page) search(key string) (int, bool) {
+	lo, hi := 0, p.len()
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if string(p.key(mid)) < key {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < p.len() && string(p.key(lo)) == key
 }
 
 // childFor returns the index of the child below which key belongs.
@@ -70,21 +140,29 @@ func (p *page) childFor(key string) int {
 	return max(i, 0)
 }
 
-func (p *page) encode() []byte {
-	var e crypt.Encoder
-	e.Buf = make([]byte, 0, p.bytes+64)
+// memory is about what a page takes, with its place in the cache.
+func (p *page) memory() int64 {
+	return int64(cap(p.data)) + int64(cap(p.at))*4 + int64(cap(p.down))*int64(unsafe.Sizeof(branch{})) + 512
+}
+
+func (d *draft) encode() []byte {
+	size := 64
+	for i := range d.items {
+		size += d.items[i].size(d.leaf)
+	}
+	e := crypt.Encoder{Buf: make([]byte, 0, size)}
 	e.U8(pageVersion)
-	if p.leaf {
+	if d.leaf {
 		e.U8(1)
 	} else {
 		e.U8(0)
 	}
-	e.Raw(p.label[:])
-	e.Uvarint(uint64(len(p.items)))
-	for i := range p.items {
-		it := &p.items[i]
+	e.Raw(d.label[:])
+	e.Uvarint(uint64(len(d.items)))
+	for i := range d.items {
+		it := &d.items[i]
 		e.String(it.key)
-		if p.leaf {
+		if d.leaf {
 			e.Bytes(it.value)
 			continue
 		}
@@ -94,23 +172,10 @@ func (p *page) encode() []byte {
 	return e.Buf
 }
 
-// settle makes the values of a leaf parts of its encoding b, so that the page keeps in
-// memory what it holds and nothing of the pages that it came from.
-func (p *page) settle(b []byte) error {
-	if !p.leaf {
-		return nil
-	}
-	again, err := decodePage(p.kind, b)
-	if err != nil {
-		return err
-	}
-	p.items = again.items
-	return nil
-}
-
+// decodePage checks the encoding of a page, which the page keeps.
 func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	d := crypt.NewDecoder(b)
-	p := &page{kind: kind, bytes: len(b)}
+	p := &page{kind: kind, data: b}
 	if v := d.U8(); v != pageVersion {
 		d.Fail("unknown page version")
 	}
@@ -123,27 +188,25 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	}
 	copy(p.label[:], d.Take(crypt.LabelSize))
 	n := d.Count(2)
-	p.items = make([]item, 0, n)
-	keys := make([]byte, 0, min(n*24, len(b))) // all keys are one string
-	ends := make([]int, 0, n)
-	for k := 0; k < n && d.Err() == nil; k++ {
-		keys = append(keys, d.Bytes()...)
-		ends = append(ends, len(keys))
-		if p.leaf {
-			p.items = append(p.items, item{value: d.Bytes()})
-			continue
-		}
-		down := &branch{child: crypt.DecodePagePointer(d)}
-		copy(down.label[:], d.Take(crypt.LabelSize))
-		p.items = append(p.items, item{down: down})
+	p.at = make([]uint32, 0, n)
+	if !p.leaf {
+		p.down = make([]branch, 0, min(n, len(b)/crypt.PointerSize))
 	}
-	all, start := string(keys), 0
-	for k := range p.items {
-		p.items[k].key = all[start:ends[k]]
-		start = ends[k]
-		if k > 0 && p.items[k].key <= p.items[k-1].key {
+	var last []byte
+	for k := 0; k < n && d.Err() == nil; k++ {
+		p.at = append(p.at, uint32(len(b)-len(d.Rest())))
+		key := d.Bytes()
+		if k > 0 && bytes.Compare(key, last) <= 0 {
 			d.Fail("keys out of order")
 		}
+		last = key
+		if p.leaf {
+			d.Bytes()
+			continue
+		}
+		down := branch{child: crypt.DecodePagePointer(d)}
+		copy(down.label[:], d.Take(crypt.LabelSize))
+		p.down = append(p.down, down)
 	}
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
@@ -155,12 +218,12 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 type linker func(value []byte) ([]Link, error)
 
 // shadow makes the node of a page: a directory, or for extents a piece of a file.
-func (p *page) shadow(sealed CID, size uint64, link linker) (Block, uint64, error) {
-	links := append(make([]Link, 0, 1+len(p.items)), Link{p.label.String(), sealed, size})
+func (d *draft) shadow(sealed CID, size uint64, link linker) (Block, uint64, error) {
+	links := append(make([]Link, 0, 1+len(d.items)), Link{d.label.String(), sealed, size})
 	total := size
-	for i := range p.items {
-		it := &p.items[i]
-		if !p.leaf {
+	for i := range d.items {
+		it := &d.items[i]
+		if !d.leaf {
 			links = append(links, Link{it.down.label.String(), it.down.child.Node, it.down.child.Size})
 			total += it.down.child.Size
 			continue
@@ -178,7 +241,7 @@ func (p *page) shadow(sealed CID, size uint64, link linker) (Block, uint64, erro
 		}
 	}
 	var b Block
-	if p.kind == crypt.PageExtents {
+	if d.kind == crypt.PageExtents {
 		// Blobs stand in the order of the file; one that several extents share, once.
 		seen := make(map[CID]bool, len(links))
 		links = slices.DeleteFunc(links, func(l Link) bool {

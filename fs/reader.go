@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -53,31 +54,48 @@ func newReader(s Store, memory int64) *reader {
 	return r
 }
 
+// page returns a page. It has its CID, wherever it lies: what is read of a directory may be
+// committed anew with other attributes.
 func (r *reader) page(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (*page, error) {
 	return r.pages.get(ctx, ptr.CID, func() (*page, int64, error) {
-		sealed, err := r.fetch(ctx, ptr.CID)
-		if err != nil {
-			return nil, 0, err
-		}
-		plain, err := crypt.OpenPage(kind, ptr.Pointer, sealed)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", ErrIntegrity, err)
-		}
-		p, err := decodePage(kind, plain)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%w: page %s: %w", ErrIntegrity, ptr.CID, err)
+		p := r.localPage(ctx, kind, ptr)
+		if p == nil {
+			sealed, err := r.fetch(ctx, ptr.CID)
+			if err != nil {
+				return nil, 0, err
+			}
+			if p, err = openPage(kind, ptr, sealed); err != nil {
+				return nil, 0, err
+			}
 		}
 		return p, p.memory(), nil
 	})
 }
 
-// memory is about what a decoded page takes, with its place in the cache.
-func (p *page) memory() int64 {
-	each := 64
-	if !p.leaf {
-		each += crypt.PointerSize + 128
+func openPage(kind crypt.PageKind, ptr *crypt.PagePointer, sealed []byte) (*page, error) {
+	plain, err := crypt.OpenPage(kind, ptr.Pointer, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrIntegrity, err)
 	}
-	return int64(p.bytes + len(p.items)*each + 256)
+	p, err := decodePage(kind, plain)
+	if err != nil {
+		return nil, fmt.Errorf("%w: page %s: %w", ErrIntegrity, ptr.CID, err)
+	}
+	return p, nil
+}
+
+// localPage opens a page that lies in this machine, which takes no memory for its sealed form
+// then. It returns nil if that cannot be done, as localBlob does.
+func (r *reader) localPage(ctx context.Context, kind crypt.PageKind, ptr *crypt.PagePointer) (p *page) {
+	if ptr.Length > crypt.PageMax {
+		return nil
+	}
+	r.local(ctx, ptr.CID, crypt.SealedPageSize(int(ptr.Length)), &pageBuffers, func(sealed []byte) {
+		if ptr.CID.Verify(sealed) {
+			p, _ = openPage(kind, ptr, sealed)
+		}
+	})
+	return p
 }
 
 // blob returns the plaintext of a blob. What lies in this machine is verified by its seals
@@ -131,28 +149,38 @@ func (r *reader) openBlob(ctx context.Context, ptr crypt.Pointer) ([]byte, error
 
 // localBlob opens a blob that lies in this machine. It returns nil if that cannot be done:
 // fetching it tells what is wrong with it, or finds it elsewhere.
-func (r *reader) localBlob(ctx context.Context, ptr crypt.Pointer) []byte {
+func (r *reader) localBlob(ctx context.Context, ptr crypt.Pointer) (b []byte) {
 	if ptr.Length == 0 || ptr.Length > crypt.BlobMax {
 		return nil
 	}
-	size := crypt.SealedBlobSize(int(ptr.Length))
-	buf := sealBuffers.Get().(*[]byte)
-	if uint64(cap(*buf)) < size {
-		*buf = make([]byte, max(size, crypt.SealedBlobSize(crypt.BlobMax)))
+	r.local(ctx, ptr.CID, int(crypt.SealedBlobSize(int(ptr.Length))), &sealBuffers, func(sealed []byte) {
+		b, _ = crypt.OpenBlob(ptr, sealed)
+	})
+	return b
+}
+
+// pageBuffers are for sealed pages, as sealBuffers are for blobs.
+var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// local calls open with the first bytes of a block that lies in this machine, if it can get
+// them. They are not verified, and go when open returns.
+func (r *reader) local(ctx context.Context, cid CID, size int, buffers *sync.Pool, open func(sealed []byte)) {
+	if r.parts == nil {
+		return
+	}
+	buf := buffers.Get().(*[]byte)
+	if cap(*buf) < size {
+		*buf = make([]byte, size+size/4) // the next may be larger
 	}
 	sealed := (*buf)[:size]
-	if err := r.parts.GetPart(ctx, ptr.CID, 0, sealed); err != nil {
-		if isNotFound(err) {
-			sealBuffers.Put(buf)
-		}
-		return nil // after another error the buffer may still be the read's
+	err := r.parts.GetPart(ctx, cid, 0, sealed)
+	if err != nil && !isNotFound(err) {
+		return // the buffer may still be the read's
 	}
-	b, err := crypt.OpenBlob(ptr, sealed)
-	sealBuffers.Put(buf)
-	if err != nil {
-		return nil
+	if err == nil {
+		open(sealed)
 	}
-	return b
+	buffers.Put(buf)
 }
 
 // read copies bytes of a blob from at on to dst. few says that what lies around them is

@@ -49,3 +49,21 @@ func TestVerifiedBlob(t *testing.T) {
 		t.Fatalf("to read, when it was verified: %.8q of %d bytes, %v", b, len(b), err)
 	}
 }
+
+// A page has its CID also where only its seal would be asked for, of a blob.
+func TestForgedPage(t *testing.T) {
+	leaf := func(key string) []byte {
+		return (&draft{crypt.PageDirectory, crypt.Label{}, true, []item{{key: key, value: []byte("v")}}}).encode()
+	}
+	ptr, sealed := crypt.SealPage(crypt.PageDirectory, leaf("written"), 1)
+	forged := ptr.Key.AEAD().Seal(nil, make([]byte, 12), append(leaf("forgery"), make([]byte, len(sealed)-len(leaf("forgery"))-16)...), []byte("ipfscloud/v1/page\x00\x02"))
+	p := &crypt.PagePointer{Pointer: ptr}
+	if f, err := openPage(crypt.PageDirectory, p, forged); err != nil || string(f.key(0)) != "forgery" {
+		t.Fatalf("the forgery is no forgery: %v, %v", f, err)
+	}
+	r := newReader(&forgedStore{written: sealed, forged: forged}, 1<<20)
+	got, err := r.page(t.Context(), crypt.PageDirectory, p)
+	if err != nil || got.len() != 1 || string(got.key(0)) != "written" || string(got.value(0)) != "v" {
+		t.Fatal(got, err)
+	}
+}

@@ -68,7 +68,7 @@ type Tree struct {
 	ahead  *readAhead
 	// What trees read by, made once.
 	inMemory pageSource
-	aheadOf  func(crypt.PageKind, []item)
+	aheadOf  func(crypt.PageKind, []branch)
 	journal  *journal.Journal // nil on a read-only tree
 	stage    *stage           // nil on a read-only tree
 	state    *stateFile

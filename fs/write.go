@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -119,14 +120,15 @@ func (w *commitWriter) tree(kind crypt.PageKind, root crypt.PagePointer) *btree 
 }
 
 // writePage seals a page and makes its node.
-func (w *commitWriter) writePage(p *page, link linker) (crypt.PagePointer, error) {
-	plain := p.encode()
-	ptr, sealed := crypt.SealPage(p.kind, plain, w.seq)
-	node, size, err := p.shadow(ptr.CID, uint64(len(sealed)), link)
+func (w *commitWriter) writePage(d *draft, link linker) (crypt.PagePointer, error) {
+	plain := d.encode()
+	ptr, sealed := crypt.SealPage(d.kind, plain, w.seq)
+	node, size, err := d.shadow(ptr.CID, uint64(len(sealed)), link)
 	if err != nil {
 		return crypt.PagePointer{}, err
 	}
-	if err := p.settle(plain); err != nil {
+	p, err := decodePage(d.kind, plain)
+	if err != nil {
 		return crypt.PagePointer{}, err
 	}
 	w.pages[ptr.CID] = p
@@ -216,7 +218,7 @@ func (w *commitWriter) top(v *vaultTop) error {
 		return err
 	}
 	links = append(links, Link{v.labels[0].String(), ptr.CID, uint64(len(sealed))})
-	slices.SortFunc(links, func(a, b Link) int { return compare(a.Name, b.Name) })
+	slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.Name, b.Name) })
 	node := EncodeDir(links)
 	size := uint64(len(node.Data))
 	for _, l := range links {
@@ -395,7 +397,7 @@ func (w *commitWriter) refTable(root crypt.PagePointer) (crypt.PagePointer, erro
 			changes = append(changes, change{key: key})
 		}
 	}
-	slices.SortFunc(changes, func(a, b change) int { return compare(a.key, b.key) })
+	slices.SortFunc(changes, func(a, b change) int { return strings.Compare(a.key, b.key) })
 	return table.apply(changes, w, nil)
 }
 
@@ -414,7 +416,7 @@ func (w *commitWriter) deadList(root crypt.PagePointer) (crypt.PagePointer, erro
 		changes = append(changes, change{deadKey(w.seq, d.cid), binary.AppendUvarint(nil, d.birth)})
 	}
 	w.dead = nil
-	slices.SortFunc(changes, func(a, b change) int { return compare(a.key, b.key) })
+	slices.SortFunc(changes, func(a, b change) int { return strings.Compare(a.key, b.key) })
 	return w.tree(crypt.PageDead, root).apply(changes, w, nil)
 }
 

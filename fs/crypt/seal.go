@@ -106,7 +106,7 @@ func (k PageKind) aad() []byte { return append([]byte("ipfscloud/v1/page\x00"), 
 // padded with zeros so that the sealed bytes are a multiple of PageStep.
 func SealPage(kind PageKind, plain []byte, birth uint64) (Pointer, []byte) {
 	p := Pointer{Key: NewKey(), Length: uint32(len(plain)), Birth: birth}
-	size := pageSize(len(plain))
+	size := SealedPageSize(len(plain))
 	buf := make([]byte, size-pageTag, size)
 	copy(buf, plain)
 	sealed := p.Key.AEAD().Seal(buf[:0], zeroNonce[:], buf, kind.aad())
@@ -114,12 +114,12 @@ func SealPage(kind PageKind, plain []byte, birth uint64) (Pointer, []byte) {
 	return p, sealed
 }
 
-// pageSize is the sealed size of a page of n bytes.
-func pageSize(n int) int { return (n + pageTag + PageStep - 1) / PageStep * PageStep }
+// SealedPageSize is the number of bytes that a page of n bytes takes when stored.
+func SealedPageSize(n int) int { return (n + pageTag + PageStep - 1) / PageStep * PageStep }
 
 // OpenPage returns the plaintext of a page or ErrIntegrity.
 func OpenPage(kind PageKind, p Pointer, sealed []byte) ([]byte, error) {
-	if p.Length > PageMax || len(sealed) != pageSize(int(p.Length)) {
+	if p.Length > PageMax || len(sealed) != SealedPageSize(int(p.Length)) {
 		return nil, fmt.Errorf("page %s has %d bytes: %w", p.CID, len(sealed), ErrIntegrity)
 	}
 	plain, err := p.Key.AEAD().Open(nil, zeroNonce[:], sealed, kind.aad())
