@@ -31,6 +31,7 @@ type stage struct {
 	blobs map[stageID]*stagedBlob
 	dirty map[*stagedBlob]struct{} // with bytes that are not synced
 	names bool                     // the directory is not synced
+	found bool                     // what another process left is not synced
 }
 
 type stageID [16]byte
@@ -76,6 +77,7 @@ func openStage(journalDir string) (*stage, error) {
 		if b, err := hex.DecodeString(n); err == nil && len(b) == len(id) {
 			copy(id[:], b)
 			s.blobs[id] = &stagedBlob{id: id, done: true}
+			s.found = true
 		}
 	}
 	return s, nil
@@ -130,7 +132,7 @@ func (s *stage) sync() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
 	s.mu.Lock()
-	names := s.names
+	names, found := s.names, s.found
 	var dirty map[*stagedBlob]struct{}
 	if len(s.dirty) > 0 {
 		dirty, s.dirty = s.dirty, map[*stagedBlob]struct{}{}
@@ -138,10 +140,10 @@ func (s *stage) sync() error {
 	for b := range dirty {
 		b.syncing = true
 	}
-	s.names = false
+	s.names, s.found = false, false
 	s.mu.Unlock()
 	var err error
-	if len(dirty) > syncEach {
+	if found || len(dirty) > syncEach {
 		err = unix.Syncfs(int(s.dir.Fd()))
 	} else {
 		for b := range dirty {

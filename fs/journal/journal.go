@@ -83,7 +83,7 @@ func Open(cfg Config) (*Journal, error) {
 		j.closeFiles()
 		return nil, err
 	}
-	j.synced = j.next - 1
+	j.synced = j.known // the rest survived the death of a process, and may lie in the kernel's memory alone
 	return j, nil
 }
 
@@ -358,6 +358,11 @@ func (j *Journal) grow() error {
 	s, err := createSegment(path, from, j.cfg.Key, j.id, j.next, j.cfg.SegmentSize)
 	if err != nil {
 		return err
+	}
+	if n := len(j.segs); n > 0 && j.segs[n-1].first == s.first {
+		// The one before never had a whole record: the new one has taken its name and place.
+		j.segs[n-1].f.Close()
+		j.segs = j.segs[:n-1]
 	}
 	j.segs = append(j.segs, s)
 	j.begun = s.pos

@@ -368,3 +368,55 @@ func TestRenameThatWasLost(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What a process wrote that died is not synced by being read: a sync afterwards goes to the
+// disk, and what it speaks of before it.
+func TestSyncAfterKill(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 5)
+	if err := j.Sync(context.Background(), 5); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 5)
+	j.Abandon()
+	synced := 0
+	j, err := Open(Config{Dir: dir, Key: [32]byte{1}, SegmentSize: 64 << 10, Before: func() error { synced++; return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Abandon()
+	check(t, j, 0, 10)
+	for range 2 {
+		if err := j.Sync(context.Background(), 10); err != nil {
+			t.Fatal(err)
+		}
+		if synced != 1 {
+			t.Fatalf("%d syncs of what the records speak of, want 1", synced)
+		}
+	}
+}
+
+// A segment whose first record was torn gives its name to the next one, which stays when all
+// before it is given up.
+func TestTornFirstRecord(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	fill(t, j, 1)
+	path, _ := lastSegment(j)
+	j.Abandon()
+	flip(t, path, headerSize+10)
+	j = open(t, dir)
+	check(t, j, 0, 0)
+	fill(t, j, 3)
+	if err := j.Trim(0); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 3)
+	j.Abandon()
+	j = open(t, dir)
+	check(t, j, 0, 6)
+	if names, _ := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix)); len(names) != 1 || len(j.segs) != 1 {
+		t.Fatalf("%d segments, files %q", len(j.segs), names)
+	}
+}
