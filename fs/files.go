@@ -244,10 +244,28 @@ func (t *Tree) insert(in *inode, off uint64, p []byte) {
 			return
 		}
 	}
-	s := &source{data: append(make([]byte, 0, max(len(p), 512)), p...)}
+	s := &source{data: t.keepPiece(p, off < in.attr.Size)}
 	t.dirtied(int64(cap(s.data)))
 	in.ext.replace(off, end, extent{off: off, len: uint32(len(p)), src: s})
 	t.full(s)
+}
+
+// slabSize is how many bytes small pieces are allocated at once.
+const slabSize = 64 << 10
+
+// keepPiece copies p. What is written inside a file will not grow, so that many pieces can
+// share an allocation: they live until the same commit, as a rule.
+func (t *Tree) keepPiece(p []byte, inside bool) []byte {
+	if !inside || len(p) > slabSize/8 {
+		return append(make([]byte, 0, max(len(p), 512)), p...)
+	}
+	if len(t.slab) < len(p) {
+		t.slab = make([]byte, slabSize)
+	}
+	b := t.slab[:len(p):len(p)]
+	t.slab = t.slab[len(p):]
+	copy(b, p)
+	return b
 }
 
 // grow appends p; its capacity doubles up to the size of a blob.

@@ -46,6 +46,7 @@ func (t *Tree) freeze() *job {
 		t.vault = t.rekeyed
 	}
 	t.endStreams()
+	t.slab = nil
 	j := &job{position: t.journal.Last(), top: t.top, dirty: t.dirty, ops: t.pendingOps, bytes: t.pendingBytes, journal: t.journalBytes, oldest: t.oldest}
 	j.top.files, j.top.bytes = t.files, t.bytes
 	j.root = t.freezeDir(t.root)

@@ -103,6 +103,7 @@ type Tree struct {
 	replay        bool       // the journal is being replayed: nothing is logged
 	epoch         uint64     // counts freezes, from 1
 	header        []byte     // of the record that was written last, to be used again
+	slab          []byte     // room for pieces, see keepPiece
 
 	top        vaultTop            // of the newest commit
 	links      map[Ino]*inode      // inodes with several names, changed since the freeze; nil if gone

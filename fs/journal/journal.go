@@ -61,6 +61,7 @@ type Journal struct {
 	begun  int64         // the disk has begun with the newest segment up to here
 	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
 	habit  habit         // of those who sync
+	tail   *tail         // nil where there can be none
 
 	syncMu sync.Mutex     // held by the one that syncs
 	behind sync.WaitGroup // goroutines that let the disk begin
@@ -80,6 +81,11 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{cfg: cfg, next: 1}
 	if err := j.load(); err != nil {
+		j.closeFiles()
+		return nil, err
+	}
+	var err error
+	if j.tail, err = openTail(cfg.Dir, j.next); err != nil {
 		j.closeFiles()
 		return nil, err
 	}
@@ -148,6 +154,11 @@ func (j *Journal) load() error {
 		rand.Read(j.id[:])
 		return nil
 	}
+	mark, err := j.takeLeft()
+	if err != nil {
+		return err
+	}
+	promised = max(promised, mark)
 	j.known = promised
 	last := j.segs[len(j.segs)-1]
 	if _, mark := last.beyond(j.next); mark >= j.next {
@@ -196,6 +207,11 @@ var errHere = errors.New("end of the scan")
 // cut drops the record with this number and all behind it. What is dropped is really
 // gone: a later record must not make it follow again.
 func (j *Journal) cut(number uint64) error {
+	if j.tail != nil {
+		if err := j.tail.mark(number); err != nil {
+			return err
+		}
+	}
 	for len(j.segs) > 0 {
 		s := j.segs[len(j.segs)-1]
 		if s.first >= number && len(j.segs) > 1 {
@@ -260,113 +276,37 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 		}
 	}
 	s := j.segs[len(j.segs)-1]
-	if err := s.append(j.next, j.synced, parts); err != nil {
+	inTail := j.tail != nil && size <= tailRecord
+	if !inTail || j.tail.used >= tailFull {
+		if err := j.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if inTail {
+		j.tail.put(s, j.next, j.synced, parts)
+		s.added(int(size))
+	} else if err := s.append(j.next, j.synced, parts); err != nil {
 		return 0, fmt.Errorf("writing the journal: %w", err)
 	}
 	j.bytes += size
 	j.next++
-	s.end = j.next
 	switch {
 	case j.habit.expects(j.next - 1 - j.marked):
-		s.begin(s.pos - j.begun)
-		j.begun = s.pos
+		if j.flush() == nil { // if not, the sync will tell
+			s.begin(s.pos - j.begun)
+			j.begun = s.pos
+		}
 	case s.pos-j.begun >= writeEvery:
-		j.beginBehind(s, s.pos-j.begun)
-		j.begun = s.pos
+		if j.flush() == nil {
+			j.beginBehind(s, s.pos-j.begun)
+			j.begun = s.pos
+		}
 	}
 	if s.pos > j.cfg.SegmentSize/2 && len(j.spare) == 0 && j.ahead == nil && j.tried != s.first {
 		j.tried = s.first // once: if it fails, grow will say why
 		j.prepare()
 	}
 	return j.next - 1, nil
-}
-
-// beginBehind is begin for what takes a while to hand to the disk.
-func (j *Journal) beginBehind(s *segment, size int64) {
-	fd, err := s.dup()
-	if err != nil {
-		return
-	}
-	off := s.pos - size
-	j.behind.Go(func() {
-		begin(fd, off, size)
-		unix.Close(fd)
-	})
-}
-
-// prepare makes the next segment while this one is filled. It is called with the lock held.
-func (j *Journal) prepare() {
-	ready := make(chan struct{})
-	j.ahead = ready
-	path := filepath.Join(j.cfg.Dir, fmt.Sprintf("%016x-ahead%s", j.next, spareSuffix)) // no segment retires to this name
-	fill := len(j.segs) < spares
-	go func() {
-		defer close(ready)
-		err := allocate(path+newSuffix, j.cfg.SegmentSize, fill)
-		if err == nil {
-			err = syncFile(path + newSuffix) // else who needs it would wait for all its zeros
-		}
-		if err == nil {
-			err = os.Rename(path+newSuffix, path)
-		}
-		if err != nil {
-			os.Remove(path + newSuffix)
-		}
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.ahead = nil
-		if err == nil {
-			j.spare = append(j.spare, path)
-		}
-	}()
-}
-
-// awaitAhead waits for the segment that is being prepared. It gives up the lock meanwhile.
-func (j *Journal) awaitAhead() {
-	for j.ahead != nil {
-		ready := j.ahead
-		j.mu.Unlock()
-		<-ready
-		j.mu.Lock()
-	}
-}
-
-// grow starts a new segment; the header is synced, so that a lost segment is noticed.
-func (j *Journal) grow() error {
-	path := filepath.Join(j.cfg.Dir, segmentName(j.next))
-	if n := len(j.segs); n > 0 { // its records must not be missing before a later segment
-		if err := j.before(); err != nil {
-			return j.fail(err)
-		}
-		if err := unix.Fdatasync(int(j.segs[n-1].f.Fd())); err != nil {
-			return j.fail(err)
-		}
-		j.synced = j.next - 1
-	}
-	var from string
-	if n := len(j.spare); n > 0 {
-		from, j.spare = j.spare[n-1], j.spare[:n-1]
-	}
-	if from == "" {
-		// A journal that grows is fed a stream, not small synced records: writing its
-		// segments twice would cost more than it saves.
-		from = path + newSuffix
-		if err := allocate(from, j.cfg.SegmentSize, len(j.segs) < spares); err != nil {
-			return err
-		}
-	}
-	s, err := createSegment(path, from, j.cfg.Key, j.id, j.next, j.cfg.SegmentSize)
-	if err != nil {
-		return err
-	}
-	if n := len(j.segs); n > 0 && j.segs[n-1].first == s.first {
-		// The one before never had a whole record: the new one has taken its name and place.
-		j.segs[n-1].f.Close()
-		j.segs = j.segs[:n-1]
-	}
-	j.segs = append(j.segs, s)
-	j.begun = s.pos
-	return nil
 }
 
 func (j *Journal) before() error {
@@ -408,6 +348,10 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
+		j.mu.Unlock()
+		return err
+	}
+	if err := j.flush(); err != nil {
 		j.mu.Unlock()
 		return err
 	}
@@ -485,6 +429,9 @@ func (j *Journal) Close() error {
 	j.failed = ErrClosed
 	j.awaitAhead()
 	j.behind.Wait()
+	if err == nil && j.tail != nil && j.tail.used == 0 {
+		err = j.tail.mark(0)
+	}
 	return errors.Join(err, j.closeFiles())
 }
 
@@ -494,6 +441,7 @@ func (j *Journal) Abandon() {
 	defer j.mu.Unlock()
 	j.failed = ErrClosed
 	j.awaitAhead()
+	_ = j.flush() // what stays in the tail, the next process finds there
 	j.closeFiles()
 }
 
@@ -503,5 +451,9 @@ func (j *Journal) closeFiles() error {
 		err = errors.Join(err, s.f.Close())
 	}
 	j.segs = nil
+	if j.tail != nil {
+		err = errors.Join(err, j.tail.close())
+		j.tail = nil
+	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,6 +57,7 @@ type segment struct {
 	used    int64  // bytes of records
 	sealed  bool   // no more records: pos is past a torn record, or all is committed
 	aead    cipher.AEAD
+	plain   []byte // scratch for seal
 	buf     []byte // scratch for append
 }
 
@@ -216,7 +218,7 @@ func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err err
 		}
 		size := int64(binary.BigEndian.Uint32(l[:]))
 		if size < 8+16 || pos+4+size > s.size {
-			s.sealed = size != 0
+			s.sealed = s.sealed || size != 0
 			break
 		}
 		b := make([]byte, size)
@@ -268,25 +270,40 @@ func (s *segment) beyond(bad uint64) (bool, uint64) {
 	return false, 0
 }
 
-// append writes one record.
+// seal appends a sealed record to b. No plaintext gets there at any time.
+func (s *segment) seal(b []byte, n, synced uint64, parts [][]byte) []byte {
+	s.plain = binary.BigEndian.AppendUint64(s.plain[:0], synced)
+	for _, p := range parts {
+		s.plain = append(s.plain, p...)
+	}
+	at := len(b)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(s.plain)+16))
+	return s.aead.Seal(b, nonce(n), s.plain, b[at:at+4])
+}
+
+// append writes one record. After an error no other one may have its number here.
 func (s *segment) append(n, synced uint64, parts [][]byte) error {
-	size := 8 + 16
-	for _, p := range parts {
-		size += len(p)
+	s.buf = s.seal(s.buf[:0], n, synced, parts)
+	if err := s.write(slices.Grow(s.buf, 2*pageSize), s.pos); err != nil {
+		s.sealed = true
+		return err
 	}
-	if cap(s.buf) < 4+size+2*pageSize {
-		s.buf = make([]byte, 0, max(64<<10, 4+size+2*pageSize))
-	}
-	b := binary.BigEndian.AppendUint32(s.buf[:0], uint32(size))
-	b = binary.BigEndian.AppendUint64(b, synced)
-	for _, p := range parts {
-		b = append(b, p...)
-	}
-	b = s.aead.Seal(b[:4], nonce(n), b[4:], b[:4])
-	b = b[:4+size]
+	s.added(len(s.buf))
+	return nil
+}
+
+// added notes a record that is written, or will be before the next segment.
+func (s *segment) added(size int) {
+	s.pos += int64(size)
+	s.used += int64(size)
+	s.end++
+}
+
+// write writes records to where they belong. b must have room for two pages more.
+func (s *segment) write(b []byte, at int64) error {
 	// What a used segment holds behind must not be read, so zeros follow. They go on to the
 	// end of a page: a page that is written in part would first be read from the disk.
-	end := s.pos + int64(len(b))
+	end := at + int64(len(b))
 	zeros := -end & (pageSize - 1)
 	if zeros < 4 {
 		zeros += pageSize
@@ -296,12 +313,8 @@ func (s *segment) append(n, synced uint64, parts [][]byte) error {
 		out = b[:int64(len(b))+zeros]
 		clear(out[len(b):])
 	}
-	if _, err := s.f.WriteAt(out, s.pos); err != nil {
-		return err
-	}
-	s.pos += int64(len(b))
-	s.used += int64(len(b))
-	return nil
+	_, err := s.f.WriteAt(out, at)
+	return err
 }
 
 // begin lets the disk start to write the newest bytes, which a sync is expected to want.
