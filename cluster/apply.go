@@ -181,8 +181,9 @@ func (b *book) schedule(e *entry, moved bool, now time.Time) {
 	e.nextAsk = now.Add(e.askEvery)
 }
 
-// doubts enters of which peers an answer to one call said only that they cannot tell.
-func (b *book) doubts(all []*wireStatus, now time.Time) {
+// doubts enters of which peers an answer to one call, asked for at a time, said only that
+// they cannot tell. Who said anything is there since then: so what it said counts.
+func (b *book) doubts(all []*wireStatus, asked, now time.Time) {
 	said, why := make(map[string]bool), make(map[string]string)
 	for _, s := range all {
 		for id, p := range s.Peers {
@@ -197,16 +198,25 @@ func (b *book) doubts(all []*wireStatus, now time.Time) {
 	}
 	changed := false
 	for id := range said {
-		changed = b.turn(b.member(id, now), now, func(m *member) { m.doubt, m.seen = "", now }) || changed
+		m := b.member(id, now)
+		m.seen = now
+		if asked.Before(m.went) {
+			continue // it may have gone after it said that
+		}
+		changed = b.turn(m, now, func(m *member) { m.doubt, m.heard = "", true }) || changed
+		if asked.Before(m.since) { // by this answer, or by a ping while it was under way
+			m.since, changed = asked, true
+		}
 	}
 	for id, text := range why {
-		if said[id] {
-			continue
+		m := b.member(id, now)
+		if said[id] || m.up() && asked.Before(m.since) {
+			continue // it has come back since
 		}
 		if text == "" {
 			text = "it does not say why"
 		}
-		changed = b.turn(b.member(id, now), now, func(m *member) { m.doubt, m.doubted = text, laneWatch }) || changed
+		changed = b.turn(m, now, func(m *member) { m.doubt, m.doubted = text, laneWatch }) || changed
 	}
 	if changed {
 		b.judgeAll(now)
@@ -221,6 +231,9 @@ func (b *book) turn(m *member, now time.Time, change func(*member)) bool {
 		return false
 	}
 	m.since = now
+	if before {
+		m.went = now
+	}
 	b.version++
 	for _, e := range b.pins {
 		if !slices.Contains(b.allocated(e), m.id) {
@@ -273,7 +286,10 @@ func (b *book) enterPings(all []wireMetric, now time.Time) (changed bool) {
 			continue
 		}
 		changed = b.turn(m, now, func(m *member) {
-			if m.heard = heard[id]; !m.heard {
+			if m.pinged || heard[id] { // else it is there if it answers all the same
+				m.heard, m.pinged = heard[id], heard[id]
+			}
+			if !m.heard {
 				m.doubt = "" // it is gone: that is all there is to say
 			}
 		}) || changed

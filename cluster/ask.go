@@ -8,6 +8,20 @@ import (
 // waitEvery is how often a pin is asked for that somebody waits for.
 const waitEvery = 250 * time.Millisecond
 
+// pingsAgain is how soon it is looked whether a peer that was not heard is heard again: on
+// a busy machine pings come late.
+const pingsAgain = 2 * time.Second
+
+// pingsEvery is how often to look which peers are alive.
+func (b *book) pingsEvery(now time.Time) time.Duration {
+	for _, m := range b.peers {
+		if !m.pinged && now.Sub(m.since) < b.cfg.PeersEvery {
+			return min(pingsAgain, b.cfg.PeersEvery)
+		}
+	}
+	return b.cfg.PeersEvery
+}
+
 // watch returns what to ask peers for without delay: the newest pin, and those that
 // somebody waits for.
 func (b *book) watch(now time.Time) []string {

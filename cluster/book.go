@@ -89,10 +89,12 @@ type report struct {
 // member is one peer.
 type member struct {
 	id, name, version string
-	heard             bool      // the cluster hears its pings
+	heard             bool      // the cluster hears its pings, or it has answered since they ended
+	pinged            bool      // it was among those that the cluster heard last
 	doubt             string    // why what it holds cannot be known, though it is heard
 	doubted           lane      // which call said so
 	since             time.Time // of up
+	went              time.Time // when it was last seen not to be up any more
 	seen              time.Time
 	ipfs              string
 	ipfsError         string

@@ -119,7 +119,8 @@ type Summary struct {
 // Peer is a member of the cluster.
 type Peer struct {
 	ID, Name, Version string
-	// Up says that the cluster hears it and that it answered when it was last asked.
+	// Up says that the cluster hears it, or that it has answered since it was not heard, and
+	// that it answered when it was last asked.
 	Up       bool
 	Since    time.Time // of Up
 	LastSeen time.Time

@@ -201,6 +201,7 @@ func (r *runner) pings() {
 			if b.enterPings(all, now) {
 				r.next[lanePeers], r.next[laneGraph] = now, now.Add(b.cfg.PeersEvery)
 			}
+			r.next[lanePings] = r.pinged.Add(b.pingsEvery(now))
 		}, nil
 	})
 }
@@ -288,7 +289,7 @@ func (r *runner) ask(l lane, cids []string) {
 		var all []*wireStatus
 		err := r.k.client.status(ctx, cids, func() { all = nil }, func(s *wireStatus) { all = append(all, s) })
 		return func(b *book, now time.Time) { // also of a part
-			b.doubts(all, now)
+			b.doubts(all, asked, now)
 			for _, s := range all {
 				b.enterStatus(s, asked, now)
 			}

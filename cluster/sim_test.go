@@ -27,6 +27,16 @@ type sim struct {
 	listed  time.Time
 	swept   time.Time
 	rotated time.Time
+	round   time.Duration // how long the slowest peer holds up an answer of all of them
+	posts   time.Duration // how long a change is under way after the cluster has made it
+	asking  map[lane]*simCall
+	acting  *simCall
+}
+
+// simCall is a call that was answered and has not come back.
+type simCall struct {
+	back  time.Time
+	enter func()
 }
 
 type did struct {
@@ -38,6 +48,7 @@ type simPeer struct {
 	id, name string
 	down     bool
 	deaf     bool          // its Kubo does not answer
+	mute     bool          // its pings get lost
 	takes    time.Duration // for a pin; negative is for ever
 	fails    bool
 	pins     map[string]*simPin
@@ -56,7 +67,7 @@ func newSim(t *testing.T, peers int, p Policy, cfg KeeperConfig) *sim {
 	t.Helper()
 	s := &sim{
 		t: t, now: simBegin, step: 250 * time.Millisecond, cfg: cfg, set: make(map[string]*wirePin), peers: make(map[string]*simPeer),
-		calls: make(map[lane]int),
+		calls: make(map[lane]int), asking: make(map[lane]*simCall),
 	}
 	s.cfg.settle()
 	if s.cfg.Owner == "" {
@@ -77,6 +88,8 @@ func (s *sim) restart() {
 	s.b = newBook(s.b.policy, &s.cfg)
 	s.b.jitter = func() float64 { return 0.5 }
 	s.pinged, s.listed = time.Time{}, time.Time{}
+	s.acting = nil
+	clear(s.asking)
 }
 
 // run lets time pass.
@@ -114,12 +127,12 @@ func (s *sim) dump() string {
 
 func (s *sim) tick() {
 	s.work()
-	if s.now.Sub(s.pinged) >= s.cfg.PeersEvery {
+	if s.now.Sub(s.pinged) >= s.b.pingsEvery(s.now) {
 		s.pinged = s.now
 		s.calls[lanePings]++
 		var all []wireMetric
 		for id, p := range s.peers {
-			if !p.down {
+			if !p.down && !p.mute {
 				all = append(all, wireMetric{Peer: id, Valid: true})
 			}
 		}
@@ -135,8 +148,18 @@ func (s *sim) tick() {
 		}
 		s.b.enterList(l, s.now)
 	}
-	s.ask(laneWatch, s.b.watch(s.now))
-	if s.now.Sub(s.swept) >= s.cfg.MoveEvery {
+	for l, c := range s.asking {
+		if c.comeBack(s.now) {
+			delete(s.asking, l)
+		}
+	}
+	if s.acting != nil && s.acting.comeBack(s.now) {
+		s.acting = nil
+	}
+	if s.asking[laneWatch] == nil {
+		s.ask(laneWatch, s.b.watch(s.now))
+	}
+	if s.asking[laneSweep] == nil && s.now.Sub(s.swept) >= s.cfg.MoveEvery {
 		rotate := s.now.Sub(s.rotated) >= s.cfg.SweepEvery
 		if rotate {
 			s.rotated = s.now
@@ -146,12 +169,27 @@ func (s *sim) tick() {
 			s.ask(laneSweep, cids)
 		}
 	}
+	if s.acting != nil {
+		return
+	}
 	if a := s.b.plan(s.now); a != nil {
 		s.calls[laneAct]++
 		s.did = append(s.did, did{s.now.Sub(simBegin), a})
 		p, err := s.act(a)
-		s.b.done(a, p, err, s.now)
+		c := &simCall{s.now.Add(s.posts), func() { s.b.done(a, p, err, s.now) }}
+		if !c.comeBack(s.now) {
+			s.acting = c
+		}
 	}
+}
+
+// comeBack enters an answer if it is time.
+func (c *simCall) comeBack(now time.Time) bool {
+	if now.Before(c.back) {
+		return false
+	}
+	c.enter()
+	return true
 }
 
 func (s *sim) ask(l lane, cids []string) {
@@ -192,9 +230,15 @@ func (s *sim) ask(l lane, cids []string) {
 		}
 		all = append(all, w)
 	}
-	s.b.doubts(all, s.now)
-	for _, w := range all {
-		s.b.enterStatus(w, s.now, s.now)
+	asked := s.now
+	c := &simCall{s.now.Add(s.round), func() {
+		s.b.doubts(all, asked, s.now)
+		for _, w := range all {
+			s.b.enterStatus(w, asked, s.now)
+		}
+	}}
+	if !c.comeBack(s.now) {
+		s.asking[l] = c
 	}
 }
 
