@@ -147,7 +147,8 @@ func (b *book) enterReport(e *entry, id string, p *wireState, asked, now time.Ti
 	case s == statusPinned:
 		r.error = ""
 	}
-	if f := furthest(s); f > r.furthest {
+	f, all := furthest(s), furthest(statusPinned)
+	if f > r.furthest || r.furthest == all && f > 0 && f < all { // on, or anew
 		r.furthest, e.progress = f, now
 	}
 	return moved
@@ -225,7 +226,7 @@ func (b *book) doubts(all []*wireStatus, asked, now time.Time) {
 
 // turn changes a peer, and returns whether it came up or went down by that.
 func (b *book) turn(m *member, now time.Time, change func(*member)) bool {
-	before := m.up()
+	before, since := m.up(), m.since
 	change(m)
 	if m.up() == before {
 		return false
@@ -242,7 +243,11 @@ func (b *book) turn(m *member, now time.Time, change func(*member)) bool {
 		if !m.up() {
 			continue
 		}
-		e.nextAsk, e.askEvery, e.progress = now, b.cfg.MoveEvery, now
+		e.nextAsk, e.askEvery = now, b.cfg.MoveEvery
+		if now.Sub(since) < b.patience(e) {
+			continue // one that comes and goes must not put off that a pin has stalled
+		}
+		e.progress = now
 		if r := e.reports[m.id]; r != nil {
 			r.furthest = 0
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,5 +88,39 @@ func TestOldDoubtIsNoNews(t *testing.T) {
 		if says(c.status, c.asked); s.b.peers["peer2"].up() != c.up {
 			t.Errorf("%v after %v: up is %v", c.status, c.asked.Sub(begun), !c.up)
 		}
+	}
+}
+
+// A peer that comes and goes is no progress of what another one does not copy.
+func TestComingAndGoingIsNoProgress(t *testing.T) {
+	s := newSim(t, 3, Policy{Min: 3, Max: 3}, KeeperConfig{})
+	cid := testCID(1)
+	s.peers["peer3"].takes = -1
+	s.want(Want{CID: cid, Newest: true})
+	s.until("two copies", time.Minute, s.is(cid, StateCopying, 2))
+	for begun := s.now; s.pin(cid).State != StateFailed; {
+		s.peers["peer2"].down = !s.peers["peer2"].down
+		s.run(30 * time.Second)
+		if s.now.Sub(begun) > s.cfg.StallAfter+2*time.Minute {
+			t.Fatal("it never fails\n", s.dump())
+		}
+	}
+	if p := s.pin(cid); !strings.Contains(p.Reason, "no progress for 10m") {
+		t.Errorf("%+v", p)
+	}
+
+	// But to begin anew is, and what it was before a long absence says nothing.
+	s.up("peer2")
+	s.run(time.Minute)
+	clear(s.peers["peer2"].pins)
+	s.peers["peer2"].takes = -1
+	s.until("it copies anew", time.Minute, s.is(cid, StateCopying, 1))
+	s.down("peer2")
+	s.down("peer3")
+	s.run(time.Hour)
+	s.up("peer3")
+	s.run(time.Minute)
+	if p := s.pin(cid); p.State != StateCopying {
+		t.Errorf("%+v", p)
 	}
 }
