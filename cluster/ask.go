@@ -22,14 +22,14 @@ func (b *book) pingsEvery(now time.Time) time.Duration {
 	return b.cfg.PeersEvery
 }
 
-// watch returns what to ask peers for without delay: the newest pin, and those that
-// somebody waits for.
+// watch returns what to ask peers for without delay: the newest pin, those that somebody
+// waits for, and those that are in the way of these.
 func (b *book) watch(now time.Time) []string {
 	var due []*entry
 	for _, e := range b.watched() {
 		every := b.cfg.WatchEvery
 		switch {
-		case e.waiting > 0:
+		case b.urgent(e):
 			every = min(b.cfg.MoveEvery, waitEvery)
 		case !e.nextAsk.IsZero():
 			every = min(every, e.askEvery)
@@ -41,6 +41,25 @@ func (b *book) watch(now time.Time) []string {
 	return b.asking(due, now)
 }
 
+// urgent says whether somebody waits for what peers say of a pin.
+func (b *book) urgent(e *entry) bool {
+	return e.waiting > 0 || b.inFlight(e) && b.heldUp()
+}
+
+// heldUp says whether somebody waits for a pin that is not made yet. While another one
+// takes the one place, who waits for this one waits for that one too.
+func (b *book) heldUp() bool {
+	for _, e := range b.order() { // those that are waited for stand in front
+		switch {
+		case e.waiting > 0 && !e.in && !e.bad:
+			return true
+		case e.waiting == 0 && e.cid != b.newest:
+			return false
+		}
+	}
+	return false
+}
+
 // watched are the pins that watch is about.
 func (b *book) watched() []*entry {
 	var all []*entry
@@ -49,6 +68,14 @@ func (b *book) watched() []*entry {
 			break
 		}
 		if e.in {
+			all = append(all, e)
+		}
+	}
+	if len(b.flights) > manyPins || !b.heldUp() {
+		return all // the way is not soon clear, or nobody minds
+	}
+	for _, e := range b.flights {
+		if b.inFlight(e) && e.cid != b.newest && e.waiting == 0 {
 			all = append(all, e)
 		}
 	}

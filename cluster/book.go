@@ -27,7 +27,7 @@ type book struct {
 	pause    pause              // after calls that nobody answered
 	away     string             // why the cluster cannot be reached
 	met      bool               // it has told who its peers are
-	flying   bool               // the one place is taken; as of the last look
+	flights  []*entry           // those that take the one place; as of the last look
 	sorted   []*entry           // by order; nil when that may have changed
 	version  uint64             // of what is shown
 }

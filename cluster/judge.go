@@ -106,17 +106,19 @@ func (b *book) waitsFor() string {
 	switch {
 	case b.away != "":
 		return b.away
-	case b.flying:
+	case len(b.flights) > 0:
 		return "it waits for its turn"
 	}
 	return ""
 }
 
-// lookAround notes whether a pin is on its way.
+// lookAround notes which pins are on their way.
 func (b *book) lookAround() {
-	b.flying = false
+	b.flights = b.flights[:0]
 	for _, e := range b.order() {
-		b.flying = b.flying || b.inFlight(e)
+		if b.inFlight(e) {
+			b.flights = append(b.flights, e)
+		}
 	}
 }
 

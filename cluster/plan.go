@@ -106,7 +106,7 @@ func (b *book) inFlight(e *entry) bool {
 // free says whether the one place is free, and enough time has passed since the last
 // pin. Those who wait do not wait for that time.
 func (b *book) free(now time.Time, backlog int, hurry bool) bool {
-	if b.flying {
+	if len(b.flights) > 0 {
 		return false
 	}
 	gap := b.cfg.PinEvery

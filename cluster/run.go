@@ -78,7 +78,7 @@ func (r *runner) start() time.Duration {
 	// Nothing here has to be on time to the millisecond, and a look costs little.
 	tick := min(k.cfg.MoveEvery, time.Second)
 	for _, e := range k.book.watched() {
-		if e.waiting > 0 {
+		if k.book.urgent(e) {
 			tick = min(tick, waitEvery/2)
 		}
 	}
