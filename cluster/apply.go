@@ -57,10 +57,10 @@ func (b *book) missing(e *entry, asked time.Time) {
 	}
 }
 
-// sweepOut forgets what is neither wanted nor pinned.
+// sweepOut forgets what is neither wanted nor pinned, nor about to be.
 func (b *book) sweepOut() {
 	for cid, e := range b.pins {
-		if e.want == nil && !e.in && e.waiting == 0 {
+		if e.want == nil && !e.in && e.waiting == 0 && e.acting == "" {
 			b.forget(cid)
 		}
 	}

@@ -60,6 +60,7 @@ type entry struct {
 	since  time.Time
 	reason string
 
+	acting   kind      // what the cluster is being told about it; empty is nothing
 	accepted time.Time // when the cluster accepted it last from us
 	again    pause     // before the next pin of it, in whatever form
 	mend     pause     // before the next recover

@@ -316,6 +316,14 @@ func (b *book) planUnpin(order []*entry, now time.Time) *action {
 	return nil
 }
 
+// begin enters that an action is under way. Until it is done, the pin may be in the pin
+// set or not.
+func (b *book) begin(a *action) {
+	if e := b.pins[a.cid]; e != nil {
+		e.acting = a.kind
+	}
+}
+
 // done enters how an action ended.
 func (b *book) done(a *action, p *wirePin, err error, now time.Time) {
 	e := b.pins[a.cid]
@@ -329,6 +337,8 @@ func (b *book) done(a *action, p *wirePin, err error, now time.Time) {
 	if e == nil {
 		return
 	}
+	e.acting = ""
+	defer b.sweepOut() // it may not be wanted any more
 	defer b.judge(e, now)
 	switch {
 	case a.kind == doRecover:
@@ -377,7 +387,4 @@ func (b *book) accepted(e *entry, a *action, p *wirePin, now time.Time) {
 func (b *book) gone(e *entry) {
 	e.in, e.wasIn = false, false
 	clear(e.reports)
-	if e.want == nil && e.waiting == 0 {
-		b.forget(e.cid)
-	}
 }

@@ -72,6 +72,7 @@ func (r *runner) start() time.Duration {
 	r.startAsking(now)
 	if !r.busy[laneAct] {
 		if a := k.book.plan(now); a != nil {
+			k.book.begin(a)
 			r.act(a)
 		}
 	}

@@ -175,6 +175,7 @@ func (s *sim) tick() {
 	if a := s.b.plan(s.now); a != nil {
 		s.calls[laneAct]++
 		s.did = append(s.did, did{s.now.Sub(simBegin), a})
+		s.b.begin(a)
 		p, err := s.act(a)
 		c := &simCall{s.now.Add(s.posts), func() { s.b.done(a, p, err, s.now) }}
 		if !c.comeBack(s.now) {

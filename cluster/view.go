@@ -49,7 +49,7 @@ func (k *Keeper) InFlight() []string {
 
 // underWay says whether peers may want blocks of a pin.
 func (b *book) underWay(e *entry, now time.Time) bool {
-	return e.in && b.atWork(e, now)
+	return e.acting != "" && e.acting != doUnpin || e.in && b.atWork(e, now)
 }
 
 func (b *book) pin(e *entry, now time.Time) Pin {
