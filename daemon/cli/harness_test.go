@@ -133,7 +133,7 @@ func (d *drive) run(args ...string) (out, problem string, code int) {
 	cmd.Stdout, cmd.Stderr = &o, &p
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		d.t.Fatalf("ipfscloud %s did not end in %v", strings.Join(args, " "), longest)
+		d.t.Fatalf("ipfscloud %s did not end in %v: %s%s%s", strings.Join(args, " "), longest, o.String(), p.String(), d.seen(5*time.Second))
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -169,6 +169,53 @@ func (d *drive) fails(code int, args ...string) string {
 func (d *drive) log() string {
 	b, _ := os.ReadFile(d.home.LogFile())
 	return "\nlog: " + string(b[max(0, len(b)-3000):])
+}
+
+// seen is what can be seen of a daemon that does not do what it should, for failures. It
+// asks for each thing no longer than limit, and fails nothing.
+func (d *drive) seen(limit time.Duration) string {
+	var n net.Dialer
+	c := http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return n.DialContext(ctx, "unix", filepath.Join(d.home.Run, "control.sock"))
+	}}}
+	control := func(path string) ([]byte, error) {
+		resp, err := c.Get("http://daemon" + path)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		return io.ReadAll(resp.Body)
+	}
+	var out strings.Builder
+	for _, s := range []struct {
+		name string
+		read func() ([]byte, error)
+	}{
+		{"status", func() ([]byte, error) { return control("/status") }},
+		{"pins", func() ([]byte, error) { return control("/pins") }},
+		{"log", func() ([]byte, error) {
+			b, err := os.ReadFile(d.home.LogFile())
+			lines := bytes.SplitAfter(b, []byte("\n"))
+			return bytes.Join(lines[max(0, len(lines)-61):], nil), err // what follows the last end of line is one too
+		}},
+		{"load", func() ([]byte, error) { return os.ReadFile("/proc/loadavg") }},
+	} {
+		told := make(chan string, 1)
+		go func() { // ends with the read: should that never be, the test ends all the same
+			b, err := s.read()
+			if err != nil {
+				b = fmt.Append(b, err)
+			}
+			told <- string(b)
+		}()
+		text := "it cannot be read"
+		select {
+		case text = <-told:
+		case <-time.After(limit):
+		}
+		fmt.Fprintf(&out, "\n%s: %s", s.name, text)
+	}
+	return out.String()
 }
 
 func (d *drive) status() daemon.Status {
