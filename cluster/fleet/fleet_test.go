@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -138,6 +139,33 @@ func TestFaults(t *testing.T) {
 			}
 			return nil
 		})
+	})
+
+	t.Run("an update to what nobody has", func(t *testing.T) {
+		const nowhere = "bafkreidoxtawpk5cuokaagslq4terewosd67vz4cl2g6pfa7ud5pomwgqa"
+		var p pin
+		must(t, a.call(http.MethodPost, nodes[0].API()+"/pins/"+nowhere+"?pin-update="+cid, &p))
+		told := map[string]string{}
+		within(t, 2*time.Minute, "given up by all that have what is updated", func() error {
+			var s pinStatus
+			if err := a.call(http.MethodGet, nodes[0].API()+"/pins/"+nowhere, &s); err != nil {
+				return err
+			}
+			for id, st := range s.PeerMap { // it is tried again, so they need not say so at once
+				if st.Status == "pin_error" {
+					told[id] = st.Error
+				}
+			}
+			if len(told) < len(p.Allocations) || len(told) == 0 {
+				return errNotYet
+			}
+			return nil
+		})
+		for id, text := range told {
+			if !strings.Contains(text, "no block came for "+(2*timing.PinStall).String()) {
+				t.Errorf("%s: %s", id, text)
+			}
+		}
 	})
 	stopsClean(t, f)
 }

@@ -35,7 +35,7 @@ func newNode(f *Fleet, n nodeState) (*Node, error) {
 	}
 	log := f.log.With(slog.String("node", n.Name))
 	node.kubo = newChild(repoDir, f.spawner, f.hurry, log, node.kuboCommand(f.binaries.IPFS, open(repoDir)))
-	node.service = newChild(clusterDir, f.spawner, f.hurry, log, node.serviceCommand(f.binaries.ClusterService, open(clusterDir)))
+	node.service = newChild(clusterDir, f.spawner, f.hurry, log, node.serviceCommand(f.binaries.ClusterService, f.state.Timing.PinStall, open(clusterDir)))
 	if err != nil {
 		return nil, errors.Join(err, node.closeLogs())
 	}
@@ -52,9 +52,14 @@ func (n *Node) kuboCommand(program string, out *logFile) func() (*exec.Cmd, erro
 	}
 }
 
-func (n *Node) serviceCommand(program string, out *logFile) func() (*exec.Cmd, error) {
+// stallEnv tells our part of the service when to end an update of a pin; httpunix reads it.
+const stallEnv = "IPFSCLOUD_PIN_STALL"
+
+func (n *Node) serviceCommand(program string, stall time.Duration, out *logFile) func() (*exec.Cmd, error) {
 	return func() (*exec.Cmd, error) {
-		return n.command(program, out, "--config", filepath.Join(n.dir, clusterDir), "daemon"), nil
+		cmd := n.command(program, out, "--config", filepath.Join(n.dir, clusterDir), "daemon")
+		cmd.Env = append(cmd.Env, stallEnv+"="+stall.String())
+		return cmd, nil
 	}
 }
 
