@@ -112,6 +112,7 @@ func Run(ctx context.Context, p Params) error {
 // start opens everything in order; what was opened is closed again if a later part fails.
 func start(ctx context.Context, p Params) (_ *Service, err error) {
 	limitMemory(p.Config)
+	addProcessor()
 	f := newFailures(p.Log.Handler())
 	p.Log = slog.New(f)
 	s := &Service{p: p, stop: make(chan stopRequest), ended: make(chan struct{}), since: time.Now(), failures: f.kept}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -24,6 +25,19 @@ func limitMemory(c Config) {
 		return
 	}
 	debug.SetMemoryLimit(max(c.MemoryMiB<<20-codeMemory, leastMemory))
+}
+
+// fewProcessors: with no more than these, one more of Go's than the machine has is of use.
+const fewProcessors = 2
+
+// addProcessor keeps one of Go's processors free. The threads that wait for the kernel's
+// requests hold one each; where that leaves none, Go's monitor wakes every 20 µs to look
+// whether one is to be taken from them, and each time delays a request. Two more than the
+// machine has let the collector crowd out whom it works for. Who sets GOMAXPROCS knows better.
+func addProcessor() {
+	if n := runtime.GOMAXPROCS(0); n <= fewProcessors && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(n + 1)
+	}
 }
 
 // restrain asks the kernel to forget names when inodes take more memory than they may. The
