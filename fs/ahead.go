@@ -33,7 +33,6 @@ type readAhead struct {
 	r      *reader
 	want   chan missing
 	blobs  chan crypt.Pointer
-	dirs   chan crypt.PagePointer
 	took   atomic.Int64 // nanoseconds that a blob takes, of late
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -41,7 +40,7 @@ type readAhead struct {
 
 func newReadAhead(r *reader) *readAhead {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &readAhead{r: r, want: make(chan missing, aheadQueue), blobs: make(chan crypt.Pointer, 2*aheadBlobs), dirs: make(chan crypt.PagePointer, 2*besideDirs), cancel: cancel}
+	a := &readAhead{r: r, want: make(chan missing, aheadQueue), blobs: make(chan crypt.Pointer, 2*aheadBlobs), cancel: cancel}
 	for range aheadWorkers {
 		a.wg.Go(func() {
 			for {
@@ -53,8 +52,6 @@ func newReadAhead(r *reader) *readAhead {
 					if !r.pages.has(m.ptr.CID) {
 						_, _ = r.page(ctx, m.kind, &m.ptr)
 					}
-				case p := <-a.dirs:
-					a.fetchFiles(ctx, &p)
 				case p := <-a.blobs:
 					if r.hasBlob(p.CID) {
 						continue
@@ -99,6 +96,19 @@ func (a *readAhead) page(kind crypt.PageKind, ptr *crypt.PagePointer) bool {
 	}
 }
 
+// blobOf asks for a blob, and reports whether there was room to. It never waits.
+func (a *readAhead) blobOf(ptr crypt.Pointer) bool {
+	if a.r.hasBlob(ptr.CID) {
+		return true
+	}
+	select {
+	case a.blobs <- ptr:
+		return true
+	default:
+		return false
+	}
+}
+
 // dir asks for the first page of a directory whose record was just listed: who lists a
 // directory often goes on with those in it. It never waits.
 func (a *readAhead) dir(encoded []byte) {
@@ -130,12 +140,7 @@ func (a *readAhead) after(in *inode, off, end uint64) (inOrder bool) {
 			continue
 		}
 		last, n = s.ptr.CID, n-1
-		if a.r.hasBlob(last) {
-			continue
-		}
-		select {
-		case a.blobs <- s.ptr:
-		default:
+		if !a.blobOf(s.ptr) {
 			return true
 		}
 	}

@@ -229,3 +229,59 @@ func TestSmallFilesOfDirectoriesBeside(t *testing.T) {
 		t.Errorf("here and there: %d blobs were fetched for %d directories, at most %d at once", fetched, dirs, n)
 	}
 }
+
+// The order of a walk through a tree is foreseen: files of several blobs in one directory, and
+// directories within directories, each where its name stands.
+func TestTreeInOrderIsForeseen(t *testing.T) {
+	const size = 600 << 10 // two do not fit into a blob
+	store := fstest.NewFaulty(fstest.NewMemory())
+	v := newVault(t, store)
+	blobs := 0
+	var fill func(dir fs.Ino, depth int)
+	fill = func(dir fs.Ino, depth int) {
+		for i := range 3 {
+			a, err := v.tree.Mknod(ctx, dir, fmt.Sprintf("%d-file", i), fs.ModeRegular|0o600, 0, fs.Owner{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.writeOn(a.Ino, 0, random(size), size)
+			if blobs++; depth == 0 {
+				continue
+			}
+			d, err := v.tree.Mkdir(ctx, dir, fmt.Sprintf("%d-a-directory-before-it", i), 0o700, fs.Owner{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill(d.Ino, depth-1)
+		}
+	}
+	fill(fs.RootIno, 2)
+	v.commit()
+	v.wipe()
+	var walk func(dir fs.Ino, read bool)
+	walk = func(dir fs.Ino, read bool) {
+		for _, name := range entries(t, v.tree, dir) {
+			a, err := v.tree.Lookup(ctx, dir, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Mode&fs.ModeType == fs.ModeDir {
+				walk(a.Ino, read)
+			} else if read {
+				if n, err := v.tree.Read(ctx, a.Ino, 0, make([]byte, size)); n != size || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+		}
+	}
+	walk(fs.RootIno, false) // what is counted are blobs
+	w, before := watch(store, 5*time.Millisecond), store.Calls(fstest.OpGet)
+	walk(fs.RootIno, true)
+	v.tree.Abort()
+	if n := w.atOnce(); n < 4 {
+		t.Errorf("at most %d blobs were fetched at once", n)
+	}
+	if n := store.Calls(fstest.OpGet) - before; n != blobs {
+		t.Errorf("%d blobs were fetched for %d files", n, blobs)
+	}
+}

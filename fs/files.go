@@ -76,7 +76,7 @@ func (t *Tree) plan(ctx context.Context, ino Ino, off uint64, p []byte) (n int, 
 				}
 			}
 			if in.attr.Size < crypt.BlobMax {
-				t.readBeside(in)
+				t.foresee(in, pieces[0].ptr.CID)
 			}
 		}
 		return nil

@@ -94,7 +94,7 @@ type Tree struct {
 	freezing      int           // those that the running commit writes
 	crowded       chan struct{} // capacity 1: more inodes are loaded than there should be
 	root          *inode
-	beside        beside
+	walk          walk
 	held          *heldPages // pages that the running operation has seen
 	scratch       heldPages  // what held is as long as an operation finds all in memory
 	group         uint64     // upper 40 bits of new inode numbers
