@@ -51,6 +51,16 @@ func TestFormatExampleRecord(t *testing.T) {
 	}
 }
 
+// A page that leads nowhere is damage, and no page without names.
+func TestEmptyInteriorPage(t *testing.T) {
+	if p, err := decodePage(crypt.PageDirectory, (&draft{leaf: false}).encode()); err == nil {
+		t.Fatalf("%d items", p.len())
+	}
+	if _, err := decodePage(crypt.PageDirectory, (&draft{leaf: true}).encode()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // again is what a page is made of.
 func again(p *page) *draft { return &draft{p.kind, p.label, p.leaf, p.items()} }
 

@@ -188,6 +188,9 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	}
 	copy(p.label[:], d.Take(crypt.LabelSize))
 	n := d.Count(2)
+	if n == 0 && !p.leaf {
+		d.Fail("page without items")
+	}
 	p.at = make([]uint32, 0, n)
 	if !p.leaf {
 		p.down = make([]branch, 0, min(n, len(b)/crypt.PointerSize))

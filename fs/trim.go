@@ -91,16 +91,14 @@ func (t *Tree) dirtied(n int64) {
 // dirtyLimit is how many bytes may be in memory only.
 func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
-// treeShare is what all of a tree may take of the memory limit. The rest is for the node and
-// the program, and for garbage: with less room for that, Go's collector runs all the time.
-func (t *Tree) treeShare() int64 { return t.cfg.MemoryLimit / 8 * 3 }
-
-// balance gives the cache of blobs what the rest leaves of the tree's share of the memory. What waits for a
+// balance gives the cache of blobs what the rest leaves of half of the memory limit; the
+// other half is for the node, and for garbage that is not collected yet. What waits for a
 // commit counts half as much again: its sealed copies, and the lists and pages of the commit.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
-	rest := t.treeShare() - t.weight - t.dirty*3/2 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
-	t.reader.blobs.resize(min(max(rest, t.cfg.MemoryLimit/32), t.treeShare()))
+	limit := t.cfg.MemoryLimit
+	rest := limit/2 - t.weight - t.dirty*3/2 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
+	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
 }
 
 // changeLimit is how many names may change before a commit begins at once. With twice as

@@ -99,7 +99,7 @@ func (t *Tree) walkOn(blobs, names int) *missing {
 				switch {
 				case r.body == bodyDir:
 					down = r.root
-				case r.body == bodyExtents && len(r.extents) > 0:
+				case r.body == bodyExtents && r.attr.Size < crypt.BlobMax && len(r.extents) > 0:
 					w.add(r.extents[0].src.ptr)
 				}
 			}

@@ -61,7 +61,7 @@ type Journal struct {
 	begun  int64         // the disk has begun with the newest segment up to here
 	ahead  chan struct{} // closed when the segment that is being prepared is among the spare ones; nil if none is
 	habit  habit         // of those who sync
-	tail   *tail         // nil where there can be none
+	tail   tail          // the newest records, where it can have any
 
 	syncMu sync.Mutex     // held by the one that syncs
 	behind sync.WaitGroup // goroutines that let the disk begin
@@ -85,7 +85,7 @@ func Open(cfg Config) (*Journal, error) {
 		return nil, err
 	}
 	var err error
-	if j.tail, err = openTail(cfg.Dir, j.next); err != nil {
+	if err = j.tail.open(cfg.Dir, j.next); err != nil {
 		j.closeFiles()
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (j *Journal) load() error {
 	promised = max(promised, mark)
 	j.known = promised
 	last := j.segs[len(j.segs)-1]
-	if _, mark := last.beyond(j.next); mark >= j.next {
+	if last.beyond(j.next) >= j.next {
 		return fmt.Errorf("record %d in %s: %w", j.next, last.path, ErrCorrupt)
 	}
 	if promised >= j.next {
@@ -207,10 +207,8 @@ var errHere = errors.New("end of the scan")
 // cut drops the record with this number and all behind it. What is dropped is really
 // gone: a later record must not make it follow again.
 func (j *Journal) cut(number uint64) error {
-	if j.tail != nil {
-		if err := j.tail.mark(number); err != nil {
-			return err
-		}
+	if err := j.tail.mark(number); err != nil {
+		return err
 	}
 	for len(j.segs) > 0 {
 		s := j.segs[len(j.segs)-1]
@@ -263,7 +261,7 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	if size > j.cfg.SegmentSize-headerSize {
 		return 0, fmt.Errorf("%d bytes: %w", size, ErrTooLarge)
 	}
-	for n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > j.cfg.SegmentSize; n = len(j.segs) {
+	for n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > min(j.cfg.SegmentSize, j.segs[n-1].size); n = len(j.segs) {
 		if j.ahead != nil {
 			j.awaitAhead()
 			if j.failed != nil {
@@ -276,17 +274,23 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 		}
 	}
 	s := j.segs[len(j.segs)-1]
-	inTail := j.tail != nil && size <= tailRecord
+	inTail := j.tail.m != nil && size <= tailRecord
 	if !inTail || j.tail.used >= tailFull {
 		if err := j.flush(); err != nil {
 			return 0, err
 		}
 	}
 	if inTail {
-		j.tail.put(s, j.next, j.synced, parts)
+		if err := j.tail.put(s, j.next, j.synced, parts); err != nil {
+			return 0, j.fail(err)
+		}
 		s.added(int(size))
-	} else if err := s.append(j.next, j.synced, parts); err != nil {
-		return 0, fmt.Errorf("writing the journal: %w", err)
+	} else if broken, err := s.append(j.next, j.synced, parts); err != nil {
+		err = fmt.Errorf("writing the journal: %w", err)
+		if broken {
+			err = j.fail(err)
+		}
+		return 0, err
 	}
 	j.bytes += size
 	j.next++
@@ -429,8 +433,8 @@ func (j *Journal) Close() error {
 	j.failed = ErrClosed
 	j.awaitAhead()
 	j.behind.Wait()
-	if err == nil && j.tail != nil && j.tail.used == 0 {
-		err = j.tail.mark(0)
+	if n := len(j.segs); j.synced == j.next-1 && (n == 0 || !j.segs[n-1].sealed) {
+		err = errors.Join(err, j.tail.mark(0))
 	}
 	return errors.Join(err, j.closeFiles())
 }
@@ -451,9 +455,5 @@ func (j *Journal) closeFiles() error {
 		err = errors.Join(err, s.f.Close())
 	}
 	j.segs = nil
-	if j.tail != nil {
-		err = errors.Join(err, j.tail.close())
-		j.tail = nil
-	}
-	return err
+	return errors.Join(err, j.tail.close())
 }

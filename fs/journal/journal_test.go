@@ -156,6 +156,12 @@ func TestDamageBeforeASyncedRecordIsNamed(t *testing.T) {
 		t.Fatalf("damage to a synced record: %v", err)
 	}
 	flip(t, path, pos-1)
+	// One of those that were synced together: the record after it says nothing of it.
+	flip(t, path, headerSize+10)
+	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("damage to the first of many synced records: %v", err)
+	}
+	flip(t, path, headerSize+10)
 	flip(t, path, 20) // the header
 	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("damage to a header: %v", err)

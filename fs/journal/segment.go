@@ -122,6 +122,7 @@ func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, s
 	if err := os.Rename(from, path); err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
 	}
+	from = path // an earlier segment may still take the record that this one was made for
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -213,8 +214,10 @@ func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err err
 	pos, n := int64(headerSize), s.first
 	for {
 		var l [4]byte
-		if _, err := io.ReadFull(r, l[:]); err != nil {
+		if _, err := io.ReadFull(r, l[:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
+		} else if err != nil { // of the disk: what comes then is not known
+			return 0, 0, fmt.Errorf("reading %s: %w", s.path, err)
 		}
 		size := int64(binary.BigEndian.Uint32(l[:]))
 		if size < 8+16 || pos+4+size > s.size {
@@ -243,31 +246,31 @@ func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err err
 	return n, mark, nil
 }
 
-// beyond looks for the record after a bad one at the end, by the length the bad one
-// claims, and returns that record's synced mark: if it covers the bad one, the bad one
-// was damaged and not torn.
-func (s *segment) beyond(bad uint64) (bool, uint64) {
+// beyond looks for records after a bad one at the end, by the length that the bad one claims,
+// and returns the highest synced mark of all of them: if it covers the bad one, that one was
+// damaged and not torn.
+func (s *segment) beyond(bad uint64) (mark uint64) {
 	pos, n := s.pos, bad
 	var l [4]byte
-	for tries := 0; tries < 16; tries++ {
+	for missed := 0; missed < 16; n++ {
 		if _, err := s.f.ReadAt(l[:], pos); err != nil {
-			return false, 0
+			break
 		}
 		size := int64(binary.BigEndian.Uint32(l[:]))
 		if size < 8+16 || pos+4+size > s.size {
-			return false, 0
+			break
 		}
 		b := make([]byte, size)
 		if _, err := s.f.ReadAt(b, pos+4); err != nil {
-			return false, 0
+			break
 		}
+		missed++
 		if plain, err := s.aead.Open(b[:0], nonce(n), b, l[:]); err == nil {
-			return true, binary.BigEndian.Uint64(plain)
+			mark, missed = max(mark, binary.BigEndian.Uint64(plain)), 0
 		}
 		pos += 4 + size
-		n++
 	}
-	return false, 0
+	return mark
 }
 
 // seal appends a sealed record to b. No plaintext gets there at any time.
@@ -281,15 +284,16 @@ func (s *segment) seal(b []byte, n, synced uint64, parts [][]byte) []byte {
 	return s.aead.Seal(b, nonce(n), s.plain, b[at:at+4])
 }
 
-// append writes one record. After an error no other one may have its number here.
-func (s *segment) append(n, synced uint64, parts [][]byte) error {
+// append writes one record. If that fails, nothing of it stays and no other one may have its
+// number here; broken says that it may have stayed.
+func (s *segment) append(n, synced uint64, parts [][]byte) (broken bool, err error) {
 	s.buf = s.seal(s.buf[:0], n, synced, parts)
 	if err := s.write(slices.Grow(s.buf, 2*pageSize), s.pos); err != nil {
-		s.sealed = true
-		return err
+		s.sealed, s.size = true, s.pos
+		return s.f.Truncate(s.pos) != nil, err
 	}
 	s.added(len(s.buf))
-	return nil
+	return false, nil
 }
 
 // added notes a record that is written, or will be before the next segment.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // die is what kill -9 does: what is in the tail stays there.
@@ -21,7 +23,7 @@ func TestTailSurvivesAKill(t *testing.T) {
 	last := uint64(0)
 	for round := range 8 {
 		j := open(t, dir)
-		if j.tail == nil {
+		if j.tail.m == nil {
 			t.Skip("the directory for tests lies on a file system that maps no tails")
 		}
 		check(t, j, 0, last)
@@ -151,10 +153,10 @@ func TestLongRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !mapped {
-			if err := j.tail.close(); err != nil {
+			if err := unix.Munmap(j.tail.m); err != nil {
 				t.Fatal(err)
 			}
-			j.tail = nil
+			j.tail.m = nil
 		}
 		sizes := []int{10, 100 << 10, 20, tailRecord, 30, tailRecord - recordOverhead, tailRecord - recordOverhead + 1, 40, 200 << 10, 50}
 		for i, n := range sizes {
@@ -245,5 +247,110 @@ func TestCloseKeepsTheSegment(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What keeps records from a segment outlives a process that only looked.
+func TestLookingIsNoNewSegment(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, dir string, end int64){
+		"torn": func(t *testing.T, dir string, end int64) { flip(t, filepath.Join(dir, tailName), end-1) },
+		"dropped": func(t *testing.T, dir string, _ int64) {
+			j := open(t, dir)
+			err := j.Replay(0, func(n uint64, _ []byte) error {
+				if n == 10 {
+					return ErrTorn
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir)
+			fill(t, j, 10)
+			end := int64(tailHeader + j.tail.used)
+			die(j)
+			spoil(t, dir, end)
+			for range 2 {
+				j = open(t, dir)
+				check(t, j, 0, 9)
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			j = open(t, dir)
+			fill(t, j, 3)
+			if len(j.segs) != 2 {
+				t.Fatalf("%d segments: a number is sealed twice under one key", len(j.segs))
+			}
+			die(j)
+			check(t, open(t, dir), 0, 12)
+		})
+	}
+}
+
+// Without a mapped file, too, the next process learns that the last one died.
+func TestDeathWithoutATail(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	if err := unix.Munmap(j.tail.m); err != nil {
+		t.Fatal(err)
+	}
+	j.tail.m = nil
+	fill(t, j, 5)
+	j.Abandon()
+	j = open(t, dir)
+	check(t, j, 0, 5)
+	fill(t, j, 1)
+	if len(j.segs) != 2 {
+		t.Fatalf("%d segments", len(j.segs))
+	}
+}
+
+// A disk that fails below the mapped file ends the journal, and not the process.
+func TestTailFaults(t *testing.T) {
+	j := open(t, t.TempDir())
+	fill(t, j, 2)
+	if err := os.Truncate(filepath.Join(j.cfg.Dir, tailName), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append([]byte("x")); !errors.Is(err, unix.EIO) || !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+	if _, err := j.Append([]byte("x")); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+// Records that were damaged come back from the tail, and those that follow upon them stay.
+func TestTailMendsTheMiddle(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Key: [32]byte{1}, SegmentSize: 256 << 10}
+	j, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 5)
+	path, sixth := lastSegment(j)
+	fill(t, j, 5)
+	for range 2 {
+		if _, err := j.Append(make([]byte, tailRecord)); err != nil { // too long for the tail
+			t.Fatal(err)
+		}
+	}
+	die(j)
+	flip(t, path, sixth+20)
+	if j, err = Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Abandon()
+	n := uint64(0)
+	if err := j.Replay(0, func(k uint64, _ []byte) error { n = k; return nil }); err != nil || n != 12 {
+		t.Fatalf("%d records, %v", n, err)
 	}
 }
