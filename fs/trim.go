@@ -93,11 +93,13 @@ func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
 // balance gives the cache of blobs what the rest leaves of half of the memory limit; the
 // other half is for the node, and for garbage that is not collected yet. What waits for a
-// commit counts half as much again: its sealed copies, and the lists and pages of the commit.
+// commit counts three times: there are its sealed copies, the lists and pages of the commit,
+// and who writes makes much garbage, which a full cache would have Go's collector look for
+// all the time.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
-	rest := limit/2 - t.weight - t.dirty*3/2 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
+	rest := limit/2 - t.weight - t.dirty*3 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
 	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
 }
 
