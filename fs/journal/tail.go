@@ -61,7 +61,6 @@ func (t *tail) open(dir string, next uint64) (err error) {
 		if err != nil {
 			return fmt.Errorf("journal tail: %w", err)
 		}
-		_ = unix.Mlock(t.m) // where that is allowed no access waits for the disk
 	}
 	return t.mark(next)
 }
