@@ -11,12 +11,13 @@ import (
 //
 // It takes no more memory than is of use: its limit begins at the least, grows when what
 // is fetched was driven out before, as when a few large files are read here and there, and
-// shrinks when what comes in is new to it, as when many are read once or written. Memory
-// that it does not take is room for garbage, and Go's collector runs less often.
+// shrinks when what comes in is new to it, as when many are read once or written, and with
+// time. Memory that it does not take is room for garbage, and Go's collector runs less often.
 type lru[K comparable, V any] struct {
 	mu          sync.Mutex // guards all below
 	least, most int64      // bytes
 	limit       int64      // between them
+	regained    bool       // what was driven out was fetched again, since age was called
 	used        int64
 	order       *list.List // of *lruEntry[K, V], most recently used first
 	byKey       map[K]*list.Element
@@ -93,10 +94,22 @@ func (c *lru[K, V]) putLocked(e *lruEntry[K, V]) {
 func (c *lru[K, V]) learn(key K, size int64) {
 	if g, ok := c.goneKey[key]; ok {
 		c.bury(g)
-		c.limit = min(c.limit+size, c.most)
+		c.limit, c.regained = min(c.limit+size, c.most), true
 	} else {
 		c.limit = max(c.limit-size/2, min(c.least, c.most))
 	}
+}
+
+// age takes a quarter of what the limit has grown by, unless that was of use since the last
+// call. Who still reads here and there has it back at once, for little.
+func (c *lru[K, V]) age() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.regained {
+		c.limit -= (c.limit - min(c.least, c.limit)) / 4
+		c.shrink()
+	}
+	c.regained = false
 }
 
 // bury forgets what was driven out.

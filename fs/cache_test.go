@@ -93,3 +93,35 @@ func TestCachePutIsNoUse(t *testing.T) {
 		t.Errorf("%d are used after reading once what was put, 10 are enough", c.size()/unit)
 	}
 }
+
+// TestCacheAges: what nobody reads any more gives its memory back; what is read keeps it.
+func TestCacheAges(t *testing.T) {
+	c := newCached(10, 100)
+	grow := func() {
+		for range 4 {
+			c.pass(t, 0, 80)
+		}
+	}
+	grow()
+	if n := c.pass(t, 0, 80); n != 0 {
+		t.Fatalf("%d of 80 values had to be fetched", n)
+	}
+	fetched := 0
+	for range 20 {
+		c.age()
+		fetched += c.pass(t, 0, 80)
+	}
+	if c.size() < 80*unit || fetched > 20*80/2 {
+		t.Errorf("in use, %d of 80 values stay, and %d were fetched again in 20 passes", c.size()/unit, fetched)
+	}
+	for range 20 {
+		c.age()
+	}
+	if c.size() > 11*unit {
+		t.Errorf("not in use, %d values stay, 10 are enough", c.size()/unit)
+	}
+	grow()
+	if n := c.pass(t, 0, 80); n != 0 {
+		t.Errorf("in use again, %d of 80 values had to be fetched", n)
+	}
+}

@@ -117,6 +117,7 @@ func (c *committer) run() {
 		case <-c.stop:
 			return
 		case <-sync.C:
+			c.t.reader.blobs.age()
 			if c.t.journal == nil { // read-only
 				continue
 			}
