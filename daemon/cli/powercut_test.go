@@ -79,11 +79,11 @@ func (d *drive) agentPID() int {
 // for is there, and the node starts.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
-	cuts := 5
+	cuts, size := 5, int64(512<<20)
 	if soak() {
-		cuts = 50
+		cuts, size = 50, 4<<30 // each leaves some 12 MiB
 	}
-	k := newDisk(t, 512<<20)
+	k := newDisk(t, size)
 	d := driveOn(t, k)
 	r := rand.New(rand.NewPCG(3, 4))
 	synced := map[string][]byte{}
