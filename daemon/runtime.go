@@ -33,7 +33,8 @@ const fewProcessors = 2
 // addProcessor keeps one of Go's processors free. The threads that wait for the kernel's
 // requests hold one each; where that leaves none, Go's monitor wakes every 20 µs to look
 // whether one is to be taken from them, and each time delays a request. Two more than the
-// machine has let the collector crowd out whom it works for. A quota of a control group, or who sets GOMAXPROCS, knows better.
+// machine has let the collector crowd out whom it works for. A quota of a control group, or
+// who sets GOMAXPROCS, knows better.
 func addProcessor() {
 	if n := runtime.GOMAXPROCS(0); n <= fewProcessors && n == runtime.NumCPU() && os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(n + 1)
