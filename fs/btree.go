@@ -228,6 +228,9 @@ func (u *update) merge(items []item) ([]item, error) {
 		if !pa.leaf { // its first key was implied by the parent
 			joined[pa.len()].key = b.key
 		}
+		if pageSize(joined, pa.leaf) > pageTarget { // their keys have less in common
+			continue
+		}
 		ptr, err := u.w.writePage(&draft{pa.kind, pa.label, pa.leaf, joined}, u.link)
 		if err != nil {
 			return nil, err
@@ -269,18 +272,17 @@ func (u *update) split(label crypt.Label, leaf bool, items []item) ([]item, erro
 	if len(items) == 0 {
 		return nil, nil
 	}
-	total := 0
-	for i := range items {
-		total += items[i].size(leaf)
-	}
+	total := pageSize(items, leaf)
 	parts := (total + pageTarget - 1) / pageTarget
 	target := total/parts + 1
 	var out []item
 	for start := 0; start < len(items); {
-		end, size := start, 0
-		for end < len(items) && (end == start || (size+items[end].size(leaf) <= pageTarget && size < target)) {
-			size += items[end].size(leaf)
-			end++
+		end, whole := start+1, items[start].size(leaf)
+		for size := whole; end < len(items) && size < target; end++ {
+			whole += items[end].size(leaf)
+			if size = packed(whole, items[start:end+1], leaf); size > pageTarget {
+				break
+			}
 		}
 		d := &draft{u.t.kind, label, leaf, items[start:end:end]}
 		key := d.items[0].key

@@ -90,6 +90,18 @@ func (c *lru[K, V]) putLocked(e *lruEntry[K, V]) {
 	c.shrink()
 }
 
+// drop forgets values that are not read any more.
+func (c *lru[K, V]) drop(keys []K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range keys {
+		if e, ok := c.byKey[key]; ok {
+			c.used -= c.order.Remove(e).(*lruEntry[K, V]).size
+			delete(c.byKey, key)
+		}
+	}
+}
+
 // learn moves the limit when something comes in.
 func (c *lru[K, V]) learn(key K, size int64) {
 	if g, ok := c.goneKey[key]; ok {

@@ -118,6 +118,10 @@ func (c *committer) run() {
 			return
 		case <-sync.C:
 			c.t.reader.blobs.age()
+			c.t.reader.pages.age()
+			c.t.mu.Lock()
+			c.t.balance()
+			c.t.mu.Unlock()
 			if c.t.journal == nil { // read-only
 				continue
 			}
@@ -313,6 +317,7 @@ func (c *committer) commit() (err error) {
 		return err
 	}
 	c.t.install(j, top)
+	c.t.reader.pages.drop(w.replaced)
 	c.unlinked, c.freed, c.died = nil, nil, w.died
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)

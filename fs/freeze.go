@@ -3,6 +3,8 @@ package fs
 import (
 	"context"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
 // job is a view of the tree, frozen at one journal position, that a commit writes.
@@ -98,6 +100,9 @@ func (t *Tree) freezeDir(d *inode) *frozenInode {
 func (t *Tree) freezeInode(in *inode) *frozenInode {
 	if in.fileState != nil && in.small != nil {
 		in.unpack()
+	}
+	if in.label == (crypt.Label{}) { // its record had none, and this one may need it
+		in.label = crypt.NewLabel()
 	}
 	f := &frozenInode{in: in, committed: in.committed,
 		rec: record{attr: in.attr, label: in.label, xattrs: in.xattrs, target: in.target}}

@@ -19,6 +19,7 @@ type page struct {
 	label crypt.Label // of the link to the sealed page, for the page's life
 	leaf  bool
 	data  []byte   // the encoding
+	first []byte   // what all keys of a leaf begin with, a part of data; items have the rest
 	at    []uint32 // where each item begins in data
 	down  []branch // of an interior page: what the items lead to
 }
@@ -48,10 +49,12 @@ type draft struct {
 const (
 	pageTarget  = 16<<10 - 64 // bytes a page may have before it is split
 	pageMin     = pageTarget / 4
-	pageVersion = 1
+	pageVersion = 2
+	// pageWhole is the version before: each item of a leaf has its whole key.
+	pageWhole = 1
 )
 
-// size is about what an item takes in an encoded page.
+// size is about what an item takes in an encoded page, with all of its key.
 func (i *item) size(leaf bool) int {
 	if leaf {
 		return 2 + len(i.key) + 3 + len(i.value)
@@ -69,8 +72,8 @@ func (p *page) field(off int) (b []byte, end int) {
 	return p.data[off:end:end], end
 }
 
-// key returns the key of item i, a part of the page.
-func (p *page) key(i int) []byte {
+// rest returns the key of item i without what all begin with, a part of the page.
+func (p *page) rest(i int) []byte {
 	k, _ := p.field(int(p.at[i]))
 	return k
 }
@@ -87,18 +90,19 @@ func (p *page) value(i int) []byte {
 func (p *page) keys(i int) []string {
 	size := 0
 	for k := i; k < p.len(); k++ {
-		size += len(p.key(k))
+		size += len(p.first) + len(p.rest(k))
 	}
 	var all strings.Builder
 	all.Grow(size)
 	for k := i; k < p.len(); k++ {
-		all.Write(p.key(k))
+		all.Write(p.first)
+		all.Write(p.rest(k))
 	}
-	out, rest := make([]string, 0, p.len()-i), all.String()
+	out, left := make([]string, 0, p.len()-i), all.String()
 	for k := i; k < p.len(); k++ {
-		n := len(p.key(k))
-		out = append(out, rest[:n])
-		rest = rest[n:]
+		n := len(p.first) + len(p.rest(k))
+		out = append(out, left[:n])
+		left = left[n:]
 	}
 	return out
 }
@@ -119,16 +123,24 @@ func (p *page) items() []item {
 
 // search returns the index of the first item whose key is not less than key.
 func (p *page) search(key string) (int, bool) {
+	rest, ok := strings.CutPrefix(key, string(p.first))
+	switch {
+	case ok:
+	case key < string(p.first):
+		return 0, false
+	default:
+		return p.len(), false
+	}
 	lo, hi := 0, p.len()
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
-		if string(p.key(mid)) < key {
+		if string(p.rest(mid)) < rest {
 			lo = mid + 1
 		} else {
 			hi = mid
 		}
 	}
-	return lo, lo < p.len() && string(p.key(lo)) == key
+	return lo, lo < p.len() && string(p.rest(lo)) == rest
 }
 
 // childFor returns the index of the child below which key belongs.
@@ -140,17 +152,50 @@ func (p *page) childFor(key string) int {
 	return max(i, 0)
 }
 
-// memory is about what a page takes, with its place in the cache.
+// memory is about what a page takes, with its place in the cache. It was opened with its
+// padding.
 func (p *page) memory() int64 {
-	return int64(cap(p.data)) + int64(cap(p.at))*4 + int64(cap(p.down))*int64(unsafe.Sizeof(branch{})) + 512
+	return int64(crypt.SealedPageSize(len(p.data))) + int64(cap(p.at))*4 + int64(cap(p.down))*int64(unsafe.Sizeof(branch{})) + 512
+}
+
+// pageSize is about what items take as one page.
+func pageSize(items []item, leaf bool) int {
+	whole := 0
+	for i := range items {
+		whole += items[i].size(leaf)
+	}
+	return packed(whole, items, leaf)
+}
+
+// packed is pageSize, from what the items take with all of their keys.
+func packed(whole int, items []item, leaf bool) int {
+	if !leaf {
+		return whole
+	}
+	n := common(items)
+	return whole - n*(len(items)-1)
+}
+
+// common is how many bytes the keys of sorted items all begin with.
+func common(items []item) int {
+	if len(items) == 0 {
+		return 0
+	}
+	return commonLen(items[0].key, items[len(items)-1].key)
+}
+
+func commonLen[A, B string | []byte](a A, b B) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
 }
 
 func (d *draft) encode() []byte {
-	size := 64
-	for i := range d.items {
-		size += d.items[i].size(d.leaf)
-	}
-	e := crypt.Encoder{Buf: make([]byte, 0, size)}
+	e := crypt.Encoder{Buf: make([]byte, 0, 64+pageSize(d.items, d.leaf))}
 	e.U8(pageVersion)
 	if d.leaf {
 		e.U8(1)
@@ -159,9 +204,15 @@ func (d *draft) encode() []byte {
 	}
 	e.Raw(d.label[:])
 	e.Uvarint(uint64(len(d.items)))
+	n := 0
+	if d.leaf {
+		if n = common(d.items); len(d.items) > 0 {
+			e.String(d.items[0].key[:n])
+		}
+	}
 	for i := range d.items {
 		it := &d.items[i]
-		e.String(it.key)
+		e.String(it.key[n:])
 		if d.leaf {
 			e.Bytes(it.value)
 			continue
@@ -176,8 +227,9 @@ func (d *draft) encode() []byte {
 func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	d := crypt.NewDecoder(b)
 	p := &page{kind: kind, data: b}
-	if v := d.U8(); v != pageVersion {
-		d.Fail("unknown page version")
+	version := d.U8()
+	if version != pageVersion && version != pageWhole {
+		d.Fail(fmt.Sprintf("page of version %d, which this program does not know", version))
 	}
 	switch d.U8() {
 	case 0:
@@ -194,6 +246,9 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	p.at = make([]uint32, 0, n)
 	if !p.leaf {
 		p.down = make([]branch, 0, min(n, len(b)/crypt.PointerSize))
+	}
+	if p.leaf && n > 0 && version != pageWhole {
+		p.first = d.Bytes()
 	}
 	var last []byte
 	for k := 0; k < n && d.Err() == nil; k++ {
@@ -213,6 +268,9 @@ func decodePage(kind crypt.PageKind, b []byte) (*page, error) {
 	}
 	if err := d.Close(); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
+	}
+	if p.leaf && n > 0 && version != pageWhole && commonLen(p.rest(0), last) > 0 {
+		return nil, fmt.Errorf("page: keys have more in common than it says: %w", crypt.ErrFormat)
 	}
 	return p, nil
 }

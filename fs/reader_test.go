@@ -58,12 +58,12 @@ func TestForgedPage(t *testing.T) {
 	ptr, sealed := crypt.SealPage(crypt.PageDirectory, leaf("written"), 1)
 	forged := ptr.Key.AEAD().Seal(nil, make([]byte, 12), append(leaf("forgery"), make([]byte, len(sealed)-len(leaf("forgery"))-16)...), []byte("ipfscloud/v1/page\x00\x02"))
 	p := &crypt.PagePointer{Pointer: ptr}
-	if f, err := openPage(crypt.PageDirectory, p, forged); err != nil || string(f.key(0)) != "forgery" {
+	if f, err := openPage(crypt.PageDirectory, p, forged); err != nil || f.keys(0)[0] != "forgery" {
 		t.Fatalf("the forgery is no forgery: %v, %v", f, err)
 	}
 	r := newReader(&forgedStore{written: sealed, forged: forged}, 1<<20)
 	got, err := r.page(t.Context(), crypt.PageDirectory, p)
-	if err != nil || got.len() != 1 || string(got.key(0)) != "written" || string(got.value(0)) != "v" {
+	if err != nil || got.len() != 1 || got.keys(0)[0] != "written" || string(got.value(0)) != "v" {
 		t.Fatal(got, err)
 	}
 }

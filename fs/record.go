@@ -42,8 +42,8 @@ const (
 
 // record is an inode as a commit stores it.
 type record struct {
-	attr    Attr // without Blocks
-	label   crypt.Label
+	attr    Attr        // without Blocks
+	label   crypt.Label // zeros if it is not needed yet
 	xattrs  map[string][]byte
 	body    bodyKind
 	inline  []byte
@@ -54,7 +54,11 @@ type record struct {
 	alloc   uint64 // bytes that are no holes, for bodyTree
 }
 
-const recordVersion = 1
+const (
+	recordVersion = 2
+	// recordWide is the version before: the mode and the times have all their bytes.
+	recordWide = 1
+)
 
 func (r *record) encode() []byte {
 	e := crypt.Encoder{Buf: make([]byte, 0, 128+len(r.inline)+len(r.target)+len(r.extents)*extentSize)}
@@ -62,7 +66,7 @@ func (r *record) encode() []byte {
 	e.U8(byte(r.body))
 	a := &r.attr
 	e.U64(uint64(a.Ino))
-	e.U32(a.Mode)
+	e.Uvarint(uint64(a.Mode))
 	if r.body == bodyLinked {
 		return e.Buf
 	}
@@ -71,11 +75,13 @@ func (r *record) encode() []byte {
 	e.Uvarint(uint64(a.GID))
 	e.Uvarint(uint64(a.Rdev))
 	e.Uvarint(a.Size)
-	e.I64(a.Atime)
-	e.I64(a.Mtime)
-	e.I64(a.Ctime)
-	e.I64(a.Btime)
-	e.Raw(r.label[:])
+	e.I64(a.Btime) // what the others are near to; differences wrap around
+	e.Varint(a.Ctime - a.Btime)
+	e.Varint(a.Mtime - a.Ctime)
+	e.Varint(a.Atime - a.Btime)
+	if r.linked() {
+		e.Raw(r.label[:])
+	}
 	e.Uvarint(uint64(len(r.xattrs)))
 	for _, name := range sortedKeys(r.xattrs) {
 		e.String(name)
@@ -104,15 +110,28 @@ func (r *record) encode() []byte {
 // recordType reads an inode's number and type, which every record begins with.
 func recordType(b []byte) (Ino, uint32, error) {
 	d := crypt.NewDecoder(b)
-	if v := d.U8(); v != recordVersion {
-		d.Fail("unknown record version")
-	}
-	d.U8()
-	ino, mode := Ino(d.U64()), d.U32()&ModeType
+	var r record
+	r.decodeType(d)
 	if err := d.Err(); err != nil {
 		return 0, 0, fmt.Errorf("inode record: %w", err)
 	}
-	return ino, mode, nil
+	return r.attr.Ino, r.attr.Mode & ModeType, nil
+}
+
+// decodeType reads what every record begins with, and returns the record's version.
+func (r *record) decodeType(d *crypt.Decoder) (version uint8) {
+	version = d.U8()
+	r.body = bodyKind(d.U8())
+	r.attr.Ino = Ino(d.U64())
+	switch version {
+	case recordVersion:
+		r.attr.Mode = d.Uvarint32()
+	case recordWide:
+		r.attr.Mode = d.U32()
+	default:
+		d.Fail(fmt.Sprintf("record of version %d, which this program does not know", version))
+	}
+	return version
 }
 
 func decodeRecord(b []byte) (*record, error) {
@@ -126,29 +145,30 @@ func decodeRecord(b []byte) (*record, error) {
 // decode fills in an empty record.
 func (r *record) decode(b []byte) error {
 	d := crypt.NewDecoder(b)
-	if v := d.U8(); v != recordVersion {
-		d.Fail("unknown record version")
-	}
-	r.body = bodyKind(d.U8())
+	version := r.decodeType(d)
 	a := &r.attr
-	a.Ino = Ino(d.U64())
-	a.Mode = d.U32()
 	if r.body == bodyLinked {
 		if err := d.Close(); err != nil {
 			return fmt.Errorf("inode record: %w", err)
 		}
 		return nil
 	}
-	a.Nlink = uint32(d.Uvarint())
-	a.UID = uint32(d.Uvarint())
-	a.GID = uint32(d.Uvarint())
-	a.Rdev = uint32(d.Uvarint())
+	a.Nlink = d.Uvarint32()
+	a.UID = d.Uvarint32()
+	a.GID = d.Uvarint32()
+	a.Rdev = d.Uvarint32()
 	a.Size = d.Uvarint()
-	a.Atime = d.I64()
-	a.Mtime = d.I64()
-	a.Ctime = d.I64()
-	a.Btime = d.I64()
-	copy(r.label[:], d.Take(crypt.LabelSize))
+	if version == recordWide {
+		a.Atime, a.Mtime, a.Ctime, a.Btime = d.I64(), d.I64(), d.I64(), d.I64()
+	} else {
+		a.Btime = d.I64()
+		a.Ctime = a.Btime + d.Varint()
+		a.Mtime = a.Ctime + d.Varint()
+		a.Atime = a.Btime + d.Varint()
+	}
+	if r.linked() || version == recordWide {
+		copy(r.label[:], d.Take(crypt.LabelSize))
+	}
 	n := d.Count(2)
 	last := ""
 	for k := 0; k < n && d.Err() == nil; k++ {
@@ -194,6 +214,15 @@ func (r *record) decode(b []byte) error {
 		return fmt.Errorf("inode record: %w", err)
 	}
 	return nil
+}
+
+// linked reports whether the shadow tree links anything for the inode, by its label.
+func (r *record) linked() bool {
+	switch r.body {
+	case bodyExtents, bodyTree, bodyDir:
+		return true
+	}
+	return r.attr.Mode&ModeType == ModeDir
 }
 
 // shadowLink is what the shadow tree links for an inode: nothing, a blob, the node of

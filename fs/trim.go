@@ -91,16 +91,18 @@ func (t *Tree) dirtied(n int64) {
 // dirtyLimit is how many bytes may be in memory only.
 func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
-// balance gives the cache of blobs what the rest leaves of half of the memory limit; the
-// other half is for the node, and for garbage that is not collected yet. What waits for a
-// commit counts three times: there are its sealed copies, the lists and pages of the commit,
-// and who writes makes much garbage, which a full cache would have Go's collector look for
-// all the time.
+// balance shares half of the memory limit among what is cached; the other half is for the
+// node, and for garbage that is not collected yet. Pages of metadata have an eighth of the
+// limit, and up to half as much more where that is of use and nothing else takes it; blobs
+// have what the rest leaves. What waits for a commit counts three times: there are its sealed
+// copies, the lists and pages of the commit, and who writes makes much garbage, which full
+// caches would have Go's collector look for all the time.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
-	rest := limit/2 - t.weight - t.dirty*3 - int64(t.changed+t.freezing)*changeWeight - t.reader.pages.size() - t.reader.known.size()
-	t.reader.blobs.resize(min(max(rest, limit/32), limit/2))
+	room := limit/2 - t.weight - t.dirty*3 - int64(t.changed+t.freezing)*changeWeight - t.reader.known.size()
+	t.reader.pages.resize(min(max(room-t.reader.blobs.size(), limit/8), limit*3/16))
+	t.reader.blobs.resize(min(max(room-t.reader.pages.size(), limit/32), limit/2))
 }
 
 // changeLimit is how many names may change before a commit begins at once. With twice as

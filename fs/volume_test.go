@@ -20,7 +20,7 @@ import (
 var makeVolume = flag.Bool("make-volume", false, "write the stored volume of the current format version anew")
 
 const (
-	volumeFile = "testdata/volume-v1.tar"
+	volumeFile = "testdata/volume-v2.tar" // of the versions of today
 	volumeSeed = "volume-v1"
 )
 
@@ -35,13 +35,19 @@ func volumeContent() map[string][]byte {
 	}
 }
 
-// The volume that an older program of the same format version wrote opens, and holds
-// what it held. It is made once for each version, with -make-volume, and kept.
+// The volumes that older programs wrote open, and hold what they held. One is made for each
+// version of pages and records, with -make-volume, and kept.
 func TestStoredVolume(t *testing.T) {
 	if *makeVolume {
 		storeVolume(t)
 	}
-	f, err := os.Open(volumeFile)
+	for _, file := range []string{"testdata/volume-v1.tar", volumeFile} {
+		t.Run(filepath.Base(file), func(t *testing.T) { openVolume(t, file) })
+	}
+}
+
+func openVolume(t *testing.T, file string) {
+	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}

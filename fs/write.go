@@ -40,6 +40,8 @@ type commitWriter struct {
 	pages map[CID]*page
 	blobs []CID // put, of files
 	put2  []CID // put, of pages and nodes
+	// replaced are the pages that nobody reads any more when the commit is the tree's.
+	replaced []CID
 
 	stored  bool // all blobs lie in the store
 	linking bool // the store was asked to link the commit, and may have done it
@@ -145,6 +147,7 @@ func (w *commitWriter) writePage(d *draft, link linker) (crypt.PagePointer, erro
 // dropPage notes that a page and its node are not needed from this commit on.
 func (w *commitWriter) dropPage(p *crypt.PagePointer) {
 	w.dead = append(w.dead, deadBlock{p.CID, p.Birth}, deadBlock{p.Node, p.Birth})
+	w.replaced = append(w.replaced, p.CID)
 }
 
 // write writes the view and returns the new top.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // ErrFormat is returned for bytes that are not what the format says.
@@ -30,6 +31,9 @@ func (e *Encoder) I64(v int64) { e.U64(uint64(v)) }
 
 // Uvarint appends an integer in one to ten bytes.
 func (e *Encoder) Uvarint(v uint64) { e.Buf = binary.AppendUvarint(e.Buf, v) }
+
+// Varint appends a signed integer in one to ten bytes: zigzag, then as Uvarint.
+func (e *Encoder) Varint(v int64) { e.Buf = binary.AppendVarint(e.Buf, v) }
 
 // Raw appends bytes as they are.
 func (e *Encoder) Raw(b []byte) { e.Buf = append(e.Buf, b...) }
@@ -118,6 +122,22 @@ func (d *Decoder) Uvarint() uint64 {
 	}
 	d.buf = d.buf[n:]
 	return v
+}
+
+// Uvarint32 reads an integer of at most 32 bits.
+func (d *Decoder) Uvarint32() uint32 {
+	v := d.Uvarint()
+	if v > math.MaxUint32 {
+		d.fail("more than 32 bits")
+		return 0
+	}
+	return uint32(v)
+}
+
+// Varint reads a signed integer; a longer form than needed is an error.
+func (d *Decoder) Varint() int64 {
+	u := d.Uvarint()
+	return int64(u>>1) ^ -int64(u&1)
 }
 
 // Count reads a uvarint that counts things of at least size bytes each.
