@@ -52,7 +52,9 @@
 // other peers help it. After half a minute of that the Keeper tells it itself, by the
 // endpoint that says it is this peer. Without such an endpoint, or if it does not help, it
 // is tried again after a pause that grows to RetryMax, and one pin in 15 seconds at most.
-// Pin.Reason names the peer meanwhile.
+// Pin.Reason names the peer meanwhile. What such a peer was told and is given up later stays
+// with it until it hears of that; should it come back into the pin set by it, the next list
+// shows it, and it goes again.
 //
 // The package imports nothing of this project and no IPFS library beyond IPFS Cluster's
 // API types. It never reads or moves a block, and knows nothing of what a CID is the root
