@@ -24,6 +24,7 @@ type book struct {
 	released map[string]bool
 	before   map[string]keptPin // of the last run; of pins not seen yet
 	lastPin  time.Time          // when the cluster last accepted one
+	lastTold time.Time          // when a peer was last told of one
 	pause    pause              // after calls that nobody answered
 	away     string             // why the cluster cannot be reached
 	met      bool               // it has told who its peers are
@@ -66,6 +67,7 @@ type entry struct {
 	mend     pause     // before the next recover
 	words    pause     // before it is described again
 	shift    pause     // before it is moved again
+	told     pause     // before peers are told of it again
 	have     int       // copies, as of the last look
 	calm     time.Time // until then there is nothing to do for it
 	progress time.Time

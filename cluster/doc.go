@@ -45,6 +45,17 @@
 // (10 s) and 5 s, and all of them, however many there are, after PeersEvery and 12 s. Another pin whose copy is lost while its peer stays up is found when its
 // turn comes. Until then Pin.AsOf says how old the answer is.
 //
+// # Who has not heard of a pin
+//
+// One peer writes a pin into the pin set, and the others fetch that change from it. One that
+// cannot fetch goes on to answer, and reports the pin as unpinned; no more changes told to
+// other peers help it. After half a minute of that the Keeper tells it itself, by the
+// endpoint that says it is this peer. Without such an endpoint, or if it does not help, it
+// is tried again after a pause that grows to RetryMax, and one pin in 15 seconds at most.
+// Pin.Reason names the peer meanwhile. What such a peer was told and is given up later stays
+// with it until it hears of that; should it come back into the pin set by it, the next list
+// shows it, and it goes again.
+//
 // The package imports nothing of this project and no IPFS library beyond IPFS Cluster's
 // API types. It never reads or moves a block, and knows nothing of what a CID is the root
 // of.

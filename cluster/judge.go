@@ -188,7 +188,12 @@ func (b *book) trouble(e *entry, g group) string {
 		return what
 	}
 	add(g.failed, func(id string) string { return said(id, "failed") })
-	add(g.gone, func(string) string { return "does not have it any more" })
+	add(g.gone, func(id string) string {
+		if r := e.reports[id]; r.status == statusUnpinned {
+			return "has not heard of the pin" // it would say otherwise that it should have it
+		}
+		return "does not have it any more"
+	})
 	add(g.silent, func(id string) string {
 		if m := b.peers[id]; m != nil && m.doubt != "" {
 			return "cannot tell" + because(short(m.doubt))

@@ -175,7 +175,7 @@ func (k *Keeper) Retry(cid string) error {
 			return
 		}
 		err = nil
-		b.pause, e.again, e.mend, e.shift, e.words = pause{}, pause{}, pause{}, pause{}, pause{}
+		b.pause, e.again, e.mend, e.shift, e.words, e.told = pause{}, pause{}, pause{}, pause{}, pause{}, pause{}
 		e.progress, e.nextAsk, e.askEvery = now, now, b.cfg.MoveEvery
 		b.version++
 		b.judge(e, now)

@@ -17,6 +17,7 @@ const (
 	doDescribe kind = "describe" // correct what stands there about it, or renew it
 	doMove     kind = "move"     // have it allocated to peers that are up
 	doRecover  kind = "recover"  // have peers try again
+	doTell     kind = "tell"     // put it into the pin set by a peer that has not heard of it
 	doUnpin    kind = "unpin"
 )
 
@@ -24,6 +25,7 @@ const (
 type action struct {
 	kind kind
 	cid  string
+	peer string // whom doTell is for
 	options
 }
 
@@ -45,7 +47,7 @@ func (b *book) plan(now time.Time) *action {
 		}
 	}
 	for _, next := range []func([]*entry, time.Time) *action{
-		b.planRecover, b.planPin, b.planMove, b.planDescribe, b.planUnpin,
+		b.planRecover, b.planPin, b.planMove, b.planTell, b.planDescribe, b.planUnpin,
 	} {
 		if a := next(order, now); a != nil {
 			return a
@@ -327,6 +329,14 @@ func (b *book) begin(a *action) {
 // done enters how an action ended.
 func (b *book) done(a *action, p *wirePin, err error, now time.Time) {
 	e := b.pins[a.cid]
+	if a.kind == doTell {
+		if e != nil {
+			e.acting = ""
+			b.wasTold(e, err, now)
+			b.sweepOut() // it may not be wanted any more
+		}
+		return
+	}
 	missing := errors.Is(err, ErrNotFound)
 	silence := err != nil && !missing && !errors.Is(err, ErrCluster) && !errors.Is(err, ErrConfig)
 	if silence {

@@ -307,15 +307,27 @@ func (r *runner) act(a *action) {
 			err = r.k.client.recover(ctx, a.cid)
 		case doUnpin:
 			err = r.k.client.unpin(ctx, a.cid)
+		case doTell:
+			a.origins = r.origins()
+			err = r.k.client.tell(ctx, a.peer, a.cid, &a.options)
 		default:
-			if origins := r.k.cfg.Origins; origins != nil {
-				a.origins = origins()
-			}
+			a.origins = r.origins()
 			if p, err = r.k.client.pin(ctx, a.cid, &a.options); err == nil && p.CID != a.cid {
 				err = fmt.Errorf("%w: it tells of another pin", ErrAnswer)
 			}
 		}
 		r.k.cfg.Log.Debug("egress", "do", string(a.kind), "cid", a.cid, "err", err)
-		return func(b *book, now time.Time) { b.done(a, &p, err, now) }, err
+		enter := func(b *book, now time.Time) { b.done(a, &p, err, now) }
+		if a.kind == doTell {
+			return enter, nil // that a peer cannot be told is its fault, not that of the way to the cluster
+		}
+		return enter, err
 	})
+}
+
+func (r *runner) origins() []string {
+	if fn := r.k.cfg.Origins; fn != nil {
+		return fn()
+	}
+	return nil
 }

@@ -49,6 +49,8 @@ type simPeer struct {
 	down     bool
 	deaf     bool          // its Kubo does not answer
 	mute     bool          // its pings get lost
+	cut      bool          // what others put into the pin set does not reach it
+	alone    bool          // none of the endpoints is its own
 	takes    time.Duration // for a pin; negative is for ever
 	fails    bool
 	pins     map[string]*simPin
@@ -217,6 +219,9 @@ func (s *sim) ask(l lane, cids []string) {
 				pin := peer.pins[cid]
 				if pin == nil {
 					st.Status = statusUnexpectedlyUnpinned.String()
+					if peer.cut {
+						st.Status = statusUnpinned.String()
+					}
 					break
 				}
 				st.Status, st.Attempts = pin.status.String(), pin.attempts
@@ -264,6 +269,9 @@ func (s *sim) work() {
 	}
 }
 
+// hears says whether a peer does what the pin set says.
+func (p *simPeer) hears() bool { return !p.down && !p.deaf && !p.cut }
+
 func (p *simPeer) track(cid string, now time.Time) {
 	p.busy[cid] = true
 	if pin := p.pins[cid]; pin == nil {
@@ -286,9 +294,16 @@ func (s *sim) act(a *action) (*wirePin, error) {
 		return &wirePin{}, nil
 	case doRecover:
 		for _, p := range s.peers {
-			if slices.Contains(s.set[a.cid].Allocations, p.id) && !p.down && !p.deaf {
+			if slices.Contains(s.set[a.cid].Allocations, p.id) && p.hears() {
 				p.track(a.cid, s.now)
 			}
+		}
+		return &wirePin{}, nil
+	case doTell:
+		if p := s.peers[a.peer]; p.alone {
+			return &wirePin{}, fmt.Errorf("%w: an endpoint of %s", ErrNotFound, a.peer)
+		} else if !p.down && !p.deaf {
+			p.track(a.cid, s.now)
 		}
 		return &wirePin{}, nil
 	}
@@ -308,9 +323,9 @@ func (s *sim) act(a *action) (*wirePin, error) {
 	}
 	s.set[a.cid] = p
 	for id, peer := range s.peers {
-		if (slices.Contains(p.Allocations, id) || p.everywhere()) && !peer.down && !peer.deaf {
+		if (slices.Contains(p.Allocations, id) || p.everywhere()) && peer.hears() {
 			peer.track(a.cid, s.now)
-		} else {
+		} else if !peer.cut {
 			delete(peer.pins, a.cid)
 		}
 	}
