@@ -149,7 +149,11 @@ func TestFaults(t *testing.T) {
 		within(t, truthTime, "it says that the pin is lost", func() bool { return !atTarget() }, state)
 		within(t, time.Minute, "on target again", atTarget, state)
 	})
-	within(t, truthTime, "all peers are known well", func() bool {
+	known := truthTime
+	if soak() {
+		known += time.Minute // so often it is asked who sees whom
+	}
+	within(t, known, "all peers are known well", func() bool {
 		for _, p := range k.Peers() {
 			if !p.Up || p.Version == "" || p.Pins != 1 || p.Held != 1 || p.Free <= 0 || len(p.IPFSAddrs) == 0 || len(p.Sees) != 2 {
 				return false

@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-
-	"github.com/cluster-labs/ipfscloud/fs"
 )
 
 const (
@@ -47,9 +45,7 @@ func (s *Service) restrain() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		s.tree.Restrain(ctx, func(p fs.Place) error {
-			return s.server.InvalidateEntry(uint64(p.Parent), p.Name)
-		})
+		s.tree.Restrain(ctx, s.server.Forget)
 	})
 	return func() { cancel(); wg.Wait() }
 }

@@ -84,14 +84,17 @@ func TestLoadedInodesStayWithinTheirLimit(t *testing.T) {
 	var wg sync.WaitGroup
 	forgotten := atomic.Int64{}
 	wg.Go(func() {
-		v.tree.Restrain(restrained, func(p fs.Place) error {
-			// The kernel gives back the reference that each Mknod and Lookup took.
-			a, err := v.tree.Lookup(ctx, p.Parent, p.Name)
-			if err == nil {
+		v.tree.Restrain(restrained, func(batch []fs.Place) error {
+			for _, p := range batch {
+				// The kernel gives back the reference that each Mknod and Lookup took.
+				a, err := v.tree.Lookup(ctx, p.Parent, p.Name)
+				if err != nil || a.Ino != p.Ino {
+					return fmt.Errorf("%+v is inode %d: %w", p, a.Ino, err)
+				}
 				v.tree.Forget(a.Ino, 2)
 				forgotten.Add(1)
 			}
-			return err
+			return nil
 		})
 	})
 	defer func() { stop(); wg.Wait() }()

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -93,15 +94,15 @@ func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
 // balance shares half of the memory limit among what is cached; the other half is for the
 // node, and for garbage that is not collected yet. Pages of metadata have an eighth of the
-// limit, and up to half as much more where that is of use and nothing else takes it; blobs
-// have what the rest leaves. What waits for a commit counts three times: there are its sealed
+// limit, and up to half as much more where that is of use and there is plenty; blobs have
+// what the rest leaves. What waits for a commit counts three times: there are its sealed
 // copies, the lists and pages of the commit, and who writes makes much garbage, which full
 // caches would have Go's collector look for all the time.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
 	room := limit/2 - t.weight - t.dirty*3 - int64(t.changed+t.freezing)*changeWeight - t.reader.known.size()
-	t.reader.pages.resize(min(max(room-t.reader.blobs.size(), limit/8), limit*3/16))
+	t.reader.pages.resize(min(max(room-limit/8-t.reader.blobs.size(), limit/8), limit*3/16))
 	t.reader.blobs.resize(min(max(room-t.reader.pages.size(), limit/32), limit/2))
 }
 
@@ -147,6 +148,7 @@ func (t *Tree) unload(in *inode) {
 	if t.inodes[in.attr.Ino] == in {
 		delete(t.inodes, in.attr.Ino)
 		t.weight -= int64(in.weight)
+		t.crowdedAt = min(t.crowdedAt, max(t.weight, t.inodeLimit())+t.inodeLimit()/16)
 		in.older.newer, in.newer.older = in.newer, in.older
 		in.older, in.newer = nil, nil
 	}
@@ -163,10 +165,11 @@ func (t *Tree) Loaded() (inodes int, bytes int64) {
 	return len(t.inodes), t.weight
 }
 
-// Place is a name in a directory.
+// Place is a name in a directory, and the inode that has it.
 type Place struct {
 	Parent Ino
 	Name   string
+	Ino    Ino
 }
 
 // idle returns places of inodes that only the kernel's references keep in memory: nothing
@@ -196,7 +199,7 @@ func (t *Tree) idle() []Place {
 			unused = append(unused, in)
 			continue
 		}
-		out = append(out, Place{in.parent.attr.Ino, in.name})
+		out = append(out, Place{in.parent.attr.Ino, in.name, in.attr.Ino})
 	}
 	for _, in := range unused {
 		t.evict(in)
@@ -205,21 +208,24 @@ func (t *Tree) idle() []Place {
 	return out
 }
 
+// forgetBatch is how many names the kernel is asked to forget at once.
+const forgetBatch = 256
+
 // Restrain keeps the memory of loaded inodes within its limit: whenever they outgrow it,
 // forget is asked to make the kernel drop what is idle. It returns when ctx ends.
-func (t *Tree) Restrain(ctx context.Context, forget func(Place) error) {
+func (t *Tree) Restrain(ctx context.Context, forget func([]Place) error) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.crowded:
 		}
-		for _, p := range t.idle() {
+		for batch := range slices.Chunk(t.idle(), forgetBatch) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := forget(p); err != nil {
-				t.cfg.Log.Warn("asking the kernel to forget a name", "error", err)
+			if err := forget(batch); err != nil {
+				t.cfg.Log.Warn("asking the kernel to forget names", "error", err)
 				break
 			}
 		}

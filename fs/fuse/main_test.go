@@ -61,6 +61,11 @@ func daemon(dir, options string) error {
 		return err
 	}
 	cfg.ReadOnly = o.ReadOnly
+	if n := os.Getenv(memoryEnv); n != "" {
+		if _, err := fmt.Sscan(n, &cfg.MemoryLimit); err != nil {
+			return err
+		}
+	}
 	switch vaults, err := fs.Discover(ctx, store, id); {
 	case err != nil:
 		return err
@@ -101,6 +106,18 @@ func daemon(dir, options string) error {
 	if err != nil {
 		return err
 	}
+	s.noPrune.Store(os.Getenv(noPruneEnv) != "")
+	restrain, end := context.WithCancel(ctx)
+	defer end()
+	go tree.Restrain(restrain, s.Forget)
+	ask := make(chan os.Signal, 1)
+	signal.Notify(ask, syscall.SIGWINCH)
+	go func() {
+		for range ask {
+			n, bytes := tree.Loaded()
+			fmt.Println("loaded", n, bytes)
+		}
+	}()
 	giveUp := make(chan os.Signal, 1)
 	signal.Notify(giveUp, syscall.SIGUSR2)
 	fmt.Println("mounted")
@@ -124,6 +141,11 @@ func daemon(dir, options string) error {
 		return nil
 	}
 }
+
+const (
+	memoryEnv  = daemonEnv + "_MEMORY"  // the memory limit, in bytes
+	noPruneEnv = daemonEnv + "_NOPRUNE" // the kernel is taken for an old one
+)
 
 // keptEnv says that the store is a directory, which the next daemon finds again.
 const keptEnv = daemonEnv + "_KEPT"

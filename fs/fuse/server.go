@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
@@ -26,6 +27,8 @@ type Server struct {
 	lib  *gofuse.Server // LoopGoFuse
 	fd   int
 	done chan struct{}
+
+	noPrune atomic.Bool // the kernel cannot take several inodes at once
 
 	mu        sync.Mutex
 	unmounted bool
@@ -249,9 +252,33 @@ func (s *Server) InvalidateInode(ino uint64, off, n int64) error {
 	return s.notify(notifyInvalInode, b)
 }
 
+// Forget makes the kernel drop what nobody uses of these inodes, and give them back. A
+// kernel before Linux 6.18 is asked for one name after the other, and makes them new ones
+// also for who has them open.
+func (s *Server) Forget(places []fs.Place) error {
+	if !s.noPrune.Load() {
+		b := appendU64(appendU32(appendU32(nil, uint32(len(places))), 0), 0)
+		for _, p := range places {
+			b = appendU64(b, uint64(p.Ino))
+		}
+		err := s.notify(notifyPrune, b)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		s.noPrune.Store(true)
+	}
+	for _, p := range places {
+		if err := s.InvalidateEntry(uint64(p.Parent), p.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 const (
 	notifyInvalInode = 2
 	notifyInvalEntry = 3
+	notifyPrune      = 9
 )
 
 func appendU32(b []byte, v uint32) []byte { return binary.NativeEndian.AppendUint32(b, v) }
