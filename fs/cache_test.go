@@ -125,3 +125,50 @@ func TestCacheAges(t *testing.T) {
 		t.Errorf("in use again, %d of 80 values had to be fetched", n)
 	}
 }
+
+// What was dropped is not there any more, takes no room, and is fetched as new.
+func TestCacheDrops(t *testing.T) {
+	c := newCached(10, 100)
+	c.pass(t, 0, 10)
+	c.drop([]int{2, 3, 77})
+	if c.size() != 8*unit || c.has(2) || !c.has(4) {
+		t.Errorf("%d values of 8 are used, 2 is there: %v, 4 is: %v", c.size()/unit, c.has(2), c.has(4))
+	}
+	if n := c.pass(t, 0, 10); n != 2 {
+		t.Errorf("%d of 2 values had to be fetched", n)
+	}
+	if c.size() != 10*unit {
+		t.Errorf("%d values of 10 are used", c.size()/unit)
+	}
+}
+
+// The caches share what the rest of the tree leaves of half of the limit.
+func TestBalance(t *testing.T) {
+	const limit = 1 << 20
+	for _, x := range []struct {
+		name          string
+		weight, dirty int64
+		pages, blobs  int // bytes that they have
+		wantPages     int64
+		wantBlobs     int64
+	}{
+		{"nothing", 0, 0, 0, 0, limit * 3 / 16, limit / 2},
+		{"pages", 0, 0, limit * 3 / 16, 0, limit * 3 / 16, limit * 5 / 16},
+		{"blobs", 0, 0, 0, limit / 2, limit / 8, limit / 2},
+		{"blobs and pages", 0, 0, limit / 8, limit * 3 / 8, limit / 8, limit * 3 / 8},
+		{"inodes", limit / 5, 0, 0, 0, limit * 3 / 16, limit/2 - limit/5},
+		{"inodes and writes", limit / 5, limit / 4, limit * 3 / 16, limit / 2, limit / 8, limit / 32},
+	} {
+		tree := &Tree{reader: newReader(nil, limit)}
+		tree.cfg.MemoryLimit = limit
+		tree.weight, tree.dirty = x.weight, x.dirty
+		r := tree.reader
+		r.pages.limit, r.blobs.limit, r.blobs.most = limit, limit, limit
+		r.pages.put(CID{}, nil, int64(x.pages))
+		r.blobs.put(blobPart{}, nil, int64(x.blobs))
+		tree.balance()
+		if r.pages.most != x.wantPages || r.blobs.most != x.wantBlobs {
+			t.Errorf("%s: pages may have %d and blobs %d of %d, not %d and %d", x.name, r.pages.most, r.blobs.most, limit, x.wantPages, x.wantBlobs)
+		}
+	}
+}

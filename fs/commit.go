@@ -118,7 +118,6 @@ func (c *committer) run() {
 			return
 		case <-sync.C:
 			c.t.reader.blobs.age()
-			c.t.reader.pages.age()
 			c.t.mu.Lock()
 			c.t.balance()
 			c.t.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"reflect"
 	"regexp"
 	"testing"
 
@@ -104,6 +105,30 @@ func TestRecordTimes(t *testing.T) {
 	}
 }
 
+// A record has a label if, and only if, the shadow tree links something by it.
+func TestRecordLabels(t *testing.T) {
+	label := crypt.NewLabel()
+	for body, linked := range map[bodyKind]bool{
+		bodyNone: false, bodyInline: false, bodyExtents: true, bodyTree: true, bodySymlink: false, bodyDir: true,
+	} {
+		r := &record{attr: Attr{Mode: ModeRegular}, body: body, label: label}
+		switch body {
+		case bodyDir:
+			r.attr.Mode = ModeDir
+		case bodySymlink:
+			r.attr.Mode = ModeSymlink
+		}
+		got, err := decodeRecord(r.encode())
+		if err != nil || (got.label == label) != linked || !linked && got.label != (crypt.Label{}) {
+			t.Errorf("body %d has the label %s: %v", body, got.label, err)
+		}
+	}
+	r := &record{attr: Attr{Mode: ModeDir}, label: label} // empty, and linked as such
+	if got, err := decodeRecord(r.encode()); err != nil || got.label != label {
+		t.Errorf("an empty directory has the label %s: %v", got.label, err)
+	}
+}
+
 func FuzzRecords(f *testing.F) {
 	f.Add((&record{attr: Attr{Mode: ModeRegular}, body: bodyInline, inline: []byte("x")}).encode())
 	f.Add((&record{attr: Attr{Mode: ModeRegular, Atime: math.MinInt64, Mtime: math.MaxInt64, Ctime: -1, Btime: 1}}).encode())
@@ -123,7 +148,10 @@ func FuzzRecords(f *testing.F) {
 				if b = r.encode(); len(b) == 0 || b[0] != recordVersion {
 					t.Fatalf("written as %x", b)
 				}
-				if r, err = decodeRecord(b); err != nil || r.attr != was.attr {
+				if !was.linked() {
+					was.label = crypt.Label{}
+				}
+				if r, err = decodeRecord(b); err != nil || !reflect.DeepEqual(*r, was) {
 					t.Fatalf("%+v, not %+v: %v", r, was, err)
 				}
 			}
@@ -134,8 +162,12 @@ func FuzzRecords(f *testing.F) {
 		if p, err := decodePage(crypt.PageDirectory, b); err == nil && b[0] == pageVersion && !bytes.Equal(again(p).encode(), b) {
 			t.Fatal("a page parses and encodes otherwise")
 		}
-		if v, err := decodeTop(b); err == nil && !bytes.Equal(v.encode(), b) {
-			t.Fatal("a vault page parses and encodes otherwise")
+		if v, err := decodeTop(b); err == nil {
+			d := crypt.NewDecoder(b)
+			d.U8()
+			if root := d.Bytes(); root[0] != recordWide && !bytes.Equal(v.encode(), b) {
+				t.Fatal("a vault page parses and encodes otherwise")
+			}
 		}
 		if o, err := decodeOp(b); err == nil && !bytes.Equal(append(o.header(nil), o.data...), b) {
 			t.Fatal("a change parses and encodes otherwise")

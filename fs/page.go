@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"unsafe"
@@ -54,13 +55,18 @@ const (
 	pageWhole = 1
 )
 
-// size is about what an item takes in an encoded page, with all of its key.
+// size is what an item takes in an encoded page, with all of its key; of an interior page, a
+// few bytes more.
 func (i *item) size(leaf bool) int {
+	key := lengthSize(len(i.key)) + len(i.key)
 	if leaf {
-		return 2 + len(i.key) + 3 + len(i.value)
+		return key + lengthSize(len(i.value)) + len(i.value)
 	}
-	return 2 + len(i.key) + crypt.PointerSize + 32 + 6 + crypt.LabelSize
+	return key + crypt.PointerSize + 32 + 6 + crypt.LabelSize
 }
+
+// lengthSize is what the length of n bytes takes.
+func lengthSize(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
 
 func (p *page) len() int { return len(p.at) }
 

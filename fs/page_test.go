@@ -90,9 +90,12 @@ func TestTreeOfPages(t *testing.T) {
 				tree.root = root
 				compareTree(t, r, &tree, want, makeName)
 			}
-			pages := 0
-			if err := tree.walk(func(*crypt.PagePointer) { pages++ }); err != nil || pages != len(m.pages) {
+			var pages, bytes int
+			if err := tree.walk(func(p *crypt.PagePointer) { pages++; bytes += int(p.Length) }); err != nil || pages != len(m.pages) {
 				t.Fatalf("%d pages, %d kept: %v", pages, len(m.pages), err)
+			}
+			if pages > 10 && bytes/pages < pageMin {
+				t.Errorf("%d pages have %d bytes", pages, bytes)
 			}
 		})
 	}
@@ -133,6 +136,37 @@ func compareTree(t *testing.T, r *rand.Rand, tree *btree, want map[string][]byte
 		if from < len(keys) && first != keys[from] || from == len(keys) && first != "" {
 			t.Fatalf("from %q on comes %q", k, first)
 		}
+	}
+}
+
+// Names that have much in common take little more than what they have not.
+func TestPagesOfManyNames(t *testing.T) {
+	m := &memoryPages{t, map[CID][]byte{}}
+	tree := btree{kind: crypt.PageDirectory, get: m.get}
+	const names = 20000
+	var changes []change
+	for i := range names {
+		changes = append(changes, change{fmt.Sprintf("a name that is rather long %08d", i), []byte("value")})
+	}
+	root, err := tree.apply(changes, m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.root = root
+	leaves, bytes := 0, 0
+	if err := tree.walk(func(p *crypt.PagePointer) {
+		if page, err := m.get(tree.kind, p); err == nil && page.leaf {
+			leaves++
+			bytes += int(p.Length)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if each := bytes / names; each > 12 {
+		t.Errorf("a name takes %d bytes", each)
+	}
+	if bytes/leaves < pageTarget*9/10 {
+		t.Errorf("%d pages have %d bytes", leaves, bytes)
 	}
 }
 

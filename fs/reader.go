@@ -48,7 +48,7 @@ const (
 )
 
 func newReader(s Store, memory int64) *reader {
-	r := &reader{store: s, pages: newLRU[CID, *page](memory/8, memory/8), blobs: newLRU[blobPart, []byte](memory/8, memory/2),
+	r := &reader{store: s, pages: newLRU[CID, *page](memory*3/16, memory*3/16), blobs: newLRU[blobPart, []byte](memory/8, memory/2),
 		known: newLRU[CID, *crypt.Parts](memory/128, memory/128)}
 	r.parts, _ = s.(partStore)
 	return r

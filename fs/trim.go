@@ -93,16 +93,16 @@ func (t *Tree) dirtied(n int64) {
 func (t *Tree) dirtyLimit() int64 { return t.cfg.MemoryLimit / 4 }
 
 // balance shares half of the memory limit among what is cached; the other half is for the
-// node, and for garbage that is not collected yet. Pages of metadata have an eighth of the
-// limit, and up to half as much more where that is of use and there is plenty; blobs have
-// what the rest leaves. What waits for a commit counts three times: there are its sealed
-// copies, the lists and pages of the commit, and who writes makes much garbage, which full
-// caches would have Go's collector look for all the time.
+// node, and for garbage that is not collected yet. Pages of metadata may have an eighth of the
+// limit, and half as much more where blobs do not use it; blobs have what the rest leaves.
+// What waits for a commit counts three times: there are its sealed copies, the lists and pages
+// of the commit, and who writes makes much garbage, which full caches would have Go's collector
+// look for all the time.
 func (t *Tree) balance() {
 	t.balanced, t.dirtyBalanced = t.weight, t.dirty
 	limit := t.cfg.MemoryLimit
 	room := limit/2 - t.weight - t.dirty*3 - int64(t.changed+t.freezing)*changeWeight - t.reader.known.size()
-	t.reader.pages.resize(min(max(room-limit/8-t.reader.blobs.size(), limit/8), limit*3/16))
+	t.reader.pages.resize(min(max(room-t.reader.blobs.size(), limit/8), limit*3/16))
 	t.reader.blobs.resize(min(max(room-t.reader.pages.size(), limit/32), limit/2))
 }
 

@@ -103,12 +103,30 @@ func openVolume(t *testing.T, file string) {
 	}
 	defer tree.Abort()
 	checkVolume(t, tree)
-	// And it can be written on.
+	// And it can be written on. What did not change is still there then, in the pages of today.
 	if _, err := tree.Mkdir(ctx, fs.RootIno, "new", 0o700, fs.Owner{}); err != nil {
+		t.Fatal(err)
+	}
+	both, err := tree.Lookup(ctx, fs.RootIno, "blob") // has two names: its record is in the table
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.SetXattr(ctx, both.Ino, "user.more", []byte("yes"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := tree.Close(ctx); err != nil {
 		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	tree, err = fs.Open(ctx, fs.Config{Store: store, Identity: id, Vault: name.Vault,
+		StateDir: filepath.Join(dir, "state"), JournalDir: filepath.Join(dir, "journal")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Abort()
+	checkVolume(t, tree)
+	if v, err := tree.GetXattr(ctx, both.Ino, "user.more"); err != nil || string(v) != "yes" {
+		t.Fatalf("%q, %v", v, err)
 	}
 }
 
