@@ -45,7 +45,7 @@ func (s *Service) restrain() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		s.tree.Restrain(ctx, s.server.Forget)
+		s.tree.Restrain(ctx, s.server)
 	})
 	return func() { cancel(); wg.Wait() }
 }

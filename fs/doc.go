@@ -26,6 +26,6 @@
 // The kernel's references keep inodes in memory. When those outgrow their part of the
 // limit, Restrain asks the kernel to forget what was loaded first; an inode without
 // references, loaded children and changes is dropped at once (see Tree.evict). Pages and
-// blobs are caches; that of blobs takes what is of use (see lru) of what everything else
-// leaves (see Tree.balance). An inode, and a page, keeps no other page's memory.
+// blobs are caches, which share what everything else leaves (see Tree.balance); that of blobs
+// takes what is of use (see lru). An inode, and a page, keeps no other page's memory.
 package fs

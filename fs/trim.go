@@ -170,16 +170,25 @@ type Place struct {
 	Parent Ino
 	Name   string
 	Ino    Ino
+	Dir    bool
+}
+
+// Forgetter makes the kernel drop inodes that nobody uses, and give its references back.
+type Forgetter interface {
+	Forget([]Place) error
+	// KeepsUsed reports whether Forget leaves alone what is in use. Else the working directory
+	// of a process could lose its path, and directories are not asked for.
+	KeepsUsed() bool
 }
 
 // idle returns places of inodes that only the kernel's references keep in memory: nothing
 // of them waits for a commit. Together they weigh what the loaded inodes are over their
-// limit, and a little more, so that the next time is not at once. Directories are not among
-// them: one that is some process's working directory would lose its path. Those that were
-// loaded first go first: what lies together in memory is given back together, else the
+// limit, and a little more, so that the next time is not at once. Directories are among them
+// only if dirs says so and files are not enough: the kernel has their listings. Those that
+// were loaded first go first: what lies together in memory is given back together, else the
 // memory of those that go would serve no other use. How often the kernel uses what it has,
 // nobody knows.
-func (t *Tree) idle() []Place {
+func (t *Tree) idle(dirs bool) []Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	over := t.weight - t.inodeLimit()
@@ -188,21 +197,30 @@ func (t *Tree) idle() []Place {
 		return nil
 	}
 	over += t.inodeLimit() / 8
-	var out []Place
+	var out, last []Place
 	var unused []*inode
+	rest := over // for directories, if no file can go
 	for in := t.ring.newer; in != &t.ring && over > 0; in = in.newer {
-		if in.parent == nil || in.isDir() || in.holders > 0 {
-			continue
-		}
-		over -= int64(in.weight)
-		if in.refs == 0 {
+		switch {
+		case in.parent == nil || in.holders > 0:
+		case in.isDir():
+			if dirs && in.kids == 0 && in.refs > 0 && rest > 0 {
+				rest -= int64(in.weight)
+				last = append(last, Place{in.parent.attr.Ino, in.name, in.attr.Ino, true})
+			}
+		case in.refs == 0:
+			over -= int64(in.weight)
 			unused = append(unused, in)
-			continue
+		default:
+			over -= int64(in.weight)
+			out = append(out, Place{in.parent.attr.Ino, in.name, in.attr.Ino, false})
 		}
-		out = append(out, Place{in.parent.attr.Ino, in.name, in.attr.Ino})
 	}
 	for _, in := range unused {
 		t.evict(in)
+	}
+	if over > 0 {
+		out = append(out, last...)
 	}
 	t.crowdedAt = max(t.inodeLimit(), t.weight) + t.inodeLimit()/16
 	return out
@@ -211,20 +229,20 @@ func (t *Tree) idle() []Place {
 // forgetBatch is how many names the kernel is asked to forget at once.
 const forgetBatch = 256
 
-// Restrain keeps the memory of loaded inodes within its limit: whenever they outgrow it,
-// forget is asked to make the kernel drop what is idle. It returns when ctx ends.
-func (t *Tree) Restrain(ctx context.Context, forget func([]Place) error) {
+// Restrain keeps the memory of loaded inodes within its limit: whenever they outgrow it, the
+// kernel is made to forget what is idle. It returns when ctx ends.
+func (t *Tree) Restrain(ctx context.Context, kernel Forgetter) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.crowded:
 		}
-		for batch := range slices.Chunk(t.idle(), forgetBatch) {
+		for batch := range slices.Chunk(t.idle(kernel.KeepsUsed()), forgetBatch) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := forget(batch); err != nil {
+			if err := kernel.Forget(batch); err != nil {
 				t.cfg.Log.Warn("asking the kernel to forget names", "error", err)
 				break
 			}

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loaded asks the daemon how many inodes it has in memory, and how many bytes they take.
-func (m *mount) loaded() (inodes, bytes int64) {
+// loaded asks the daemon how many inodes it has in memory, how many bytes they take, and
+// whether the kernel may be asked for directories.
+func (m *mount) loaded() (inodes, bytes int64, dirs bool) {
 	m.t.Helper()
 	if err := m.cmd.Process.Signal(syscall.SIGWINCH); err != nil {
 		m.t.Fatal(err)
@@ -25,10 +26,10 @@ func (m *mount) loaded() (inodes, bytes int64) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if _, err := fmt.Sscanf(line, "loaded %d %d", &inodes, &bytes); err != nil {
+	if _, err := fmt.Sscanf(line, "loaded %d %d %t", &inodes, &bytes, &dirs); err != nil {
 		m.t.Fatal(line, err)
 	}
-	return inodes, bytes
+	return inodes, bytes, dirs
 }
 
 func (m *mount) commit() {
@@ -97,7 +98,7 @@ func TestForget(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			n, bytes := m.loaded()
+			n, bytes, _ := m.loaded()
 			most = max(most, n)
 			if bytes <= limit/4 && n < dirs*files/2 {
 				break
@@ -139,4 +140,64 @@ func TestForget(t *testing.T) {
 		t.Setenv(noPruneEnv, "1")
 		forget(t, "")
 	})
+}
+
+// A tree of directories alone stays within the limit too, and who works in one of them keeps
+// it.
+func TestForgetDirectories(t *testing.T) {
+	const limit, dirs = 4 << 20, 6000
+	t.Setenv(memoryEnv, fmt.Sprint(limit))
+	m := mountTree(t, "")
+	for i := range dirs {
+		if err := os.Mkdir(filepath.Join(m.dir, fmt.Sprint("dir", i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.commit()
+	where := filepath.Join(m.dir, "dir0")
+	worker := exec.Command("sh", "-ec", "echo here; read go; /bin/pwd -P; mkdir below; ls")
+	worker.Dir = where
+	in, err := worker.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := worker.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = worker.Process.Kill(); _ = worker.Wait() }()
+	out := bufio.NewReader(pipe)
+	if line, err := out.ReadString('\n'); err != nil || line != "here\n" {
+		t.Fatal(line, err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for i := 0; ; i++ {
+		if _, err := os.Stat(filepath.Join(m.dir, fmt.Sprint("dir", i%dirs))); err != nil {
+			t.Fatal(err)
+		}
+		n, bytes, can := m.loaded()
+		if !can {
+			t.Skip("this kernel cannot be asked for directories: it would forget those in use")
+		}
+		if bytes <= limit/4 && n < dirs/2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d inodes of %d take %d bytes, the limit is %d", n, dirs, bytes, limit)
+		}
+	}
+	if _, err := io.WriteString(in, "go\n"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(out)
+	if want := where + "\nbelow\n"; err != nil || string(said) != want {
+		t.Fatalf("who works in the directory says %q, not %q: %v", said, want, err)
+	}
+	if _, err := os.Stat(filepath.Join(where, "below")); err != nil {
+		t.Fatal(err)
+	}
+	m.stop()
 }

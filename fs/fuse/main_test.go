@@ -109,13 +109,13 @@ func daemon(dir, options string) error {
 	s.noPrune.Store(os.Getenv(noPruneEnv) != "")
 	restrain, end := context.WithCancel(ctx)
 	defer end()
-	go tree.Restrain(restrain, s.Forget)
+	go tree.Restrain(restrain, s)
 	ask := make(chan os.Signal, 1)
 	signal.Notify(ask, syscall.SIGWINCH)
 	go func() {
 		for range ask {
 			n, bytes := tree.Loaded()
-			fmt.Println("loaded", n, bytes)
+			fmt.Println("loaded", n, bytes, s.KeepsUsed())
 		}
 	}()
 	giveUp := make(chan os.Signal, 1)

@@ -252,9 +252,13 @@ func (s *Server) InvalidateInode(ino uint64, off, n int64) error {
 	return s.notify(notifyInvalInode, b)
 }
 
+// KeepsUsed reports whether the kernel takes several inodes at once to forget, of which it
+// keeps those that are in use; Linux has it since 6.18.
+func (s *Server) KeepsUsed() bool { return !s.noPrune.Load() }
+
 // Forget makes the kernel drop what nobody uses of these inodes, and give them back. A
-// kernel before Linux 6.18 is asked for one name after the other, and makes them new ones
-// also for who has them open.
+// kernel that cannot do that is asked to forget one name after the other, used or not, but
+// for directories.
 func (s *Server) Forget(places []fs.Place) error {
 	if !s.noPrune.Load() {
 		b := appendU64(appendU32(appendU32(nil, uint32(len(places))), 0), 0)
@@ -268,6 +272,9 @@ func (s *Server) Forget(places []fs.Place) error {
 		s.noPrune.Store(true)
 	}
 	for _, p := range places {
+		if p.Dir {
+			continue
+		}
 		if err := s.InvalidateEntry(uint64(p.Parent), p.Name); err != nil {
 			return err
 		}
