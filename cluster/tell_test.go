@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -438,23 +439,60 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (fn roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return fn(r) }
 
-// However many endpoints hang, a peer is told, or not, within the time of one call.
+// However many endpoints hang, all that is done to tell a peer, or to take back what several
+// were told, has the time of one call.
 func TestTellTakesOneCallsTime(t *testing.T) {
-	hung := httptest.NewServer(http.HandlerFunc(hang))
-	t.Cleanup(hung.Close)
-	t.Cleanup(hung.CloseClientConnections)
-	var all []string
-	for i := range 30 {
-		all = append(all, fmt.Sprintf("%s/%d", hung.URL, i))
+	deadlines := make(chan time.Time, 1000)
+	c := newTestClient(t, Config{Endpoints: []string{"http://a", "http://b", "http://c", "http://d"}})
+	for i, e := range c.endpoints {
+		e.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			at, _ := r.Context().Deadline()
+			deadlines <- at
+			if i == 0 {
+				<-r.Context().Done() // until another says that it is the one
+				return nil, r.Context().Err()
+			}
+			id := strings.TrimPrefix(c.endpoints[i].name, "http://")
+			return &http.Response{StatusCode: http.StatusOK, Request: r, Body: io.NopCloser(strings.NewReader(fmt.Sprintf(`{"id":%q}`, id)))}, nil
+		})
 	}
-	c := newTestClient(t, Config{Endpoints: all, CallTimeout: shortTimeout})
-	begun := time.Now()
-	_, err := c.tell(t.Context(), "b", testCID(1), &options{min: 2, max: 3})
-	if took := time.Since(begun); !errors.Is(err, errNoEndpoint) || took > 15*shortTimeout {
-		t.Errorf("after %v: %v", took, err)
+	for name, do := range map[string]func() error{
+		"tell": func() error {
+			_, err := c.tell(t.Context(), "b", testCID(1), &options{min: 2, max: 3})
+			return err
+		},
+		"untell": func() error { return c.untell(t.Context(), []string{"b", "c", "d"}, testCID(1)) },
+	} {
+		before := time.Now().Add(c.cfg.CallTimeout)
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		after, first, n := time.Now().Add(c.cfg.CallTimeout), time.Time{}, len(deadlines)
+		for i := range n {
+			at := <-deadlines
+			if i == 0 {
+				first = at
+			}
+			if !at.Equal(first) || at.Before(before) || at.After(after) {
+				t.Errorf("%s: one of %d requests ends at %v, the first at %v: want %v", name, n, at, first, before)
+			}
+		}
+		if n < 2 {
+			t.Errorf("%s: %d requests", name, n)
+		}
 	}
-	err = c.untell(t.Context(), []string{"a", "b", "c"}, testCID(1))
-	if took := time.Since(begun); !errors.Is(err, errNoEndpoint) || took > 30*shortTimeout {
-		t.Errorf("after %v: %v", took, err)
+}
+
+// If all endpoints hang, none is the peer's, as far as they answer.
+func TestTellWhereAllHang(t *testing.T) {
+	c := newTestClient(t, Config{Endpoints: []string{"http://a", "http://b"}, CallTimeout: shortTimeout})
+	for _, e := range c.endpoints {
+		e.http.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+	}
+	if _, err := c.tell(t.Context(), "b", testCID(1), &options{min: 2, max: 3}); !errors.Is(err, errNoEndpoint) {
+		t.Error(err)
 	}
 }
