@@ -68,6 +68,7 @@ type entry struct {
 	words    pause     // before it is described again
 	shift    pause     // before it is moved again
 	told     pause     // before peers are told of it again
+	toldTo   []string  // IDs of peers that were, or may have been
 	have     int       // copies, as of the last look
 	calm     time.Time // until then there is nothing to do for it
 	progress time.Time
@@ -104,6 +105,7 @@ type member struct {
 	addrs             []string
 	sees              []string
 	free, used        int64
+	apart             pause // before an endpoint of its own is looked for again
 }
 
 func (m *member) up() bool { return m.heard && m.doubt == "" }

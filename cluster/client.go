@@ -29,6 +29,7 @@ type Client struct {
 	cfg       Config
 	endpoints []*endpoint
 	choice    choice
+	owners    owners
 	fanout    time.Duration // for calls for which the cluster asks other peers
 	log       *slog.Logger
 }
@@ -50,6 +51,7 @@ func NewClient(cfg Config) (*Client, error) {
 		}
 		c.endpoints = append(c.endpoints, e)
 	}
+	c.owners.ids = make([]string, len(c.endpoints))
 	c.choice.failed, c.choice.now = make([]time.Time, len(c.endpoints)), time.Now
 	return c, nil
 }

@@ -52,9 +52,19 @@
 // other peers help it. After half a minute of that the Keeper tells it itself, by the
 // endpoint that says it is this peer. Without such an endpoint, or if it does not help, it
 // is tried again after a pause that grows to RetryMax, and one pin in 15 seconds at most.
-// Pin.Reason names the peer meanwhile. What such a peer was told and is given up later stays
-// with it until it hears of that; should it come back into the pin set by it, the next list
-// shows it, and it goes again.
+// Pin.Reason names the peer meanwhile.
+//
+// The peer allocates what it is told among the peers that it sees. It is asked for as many as
+// have the pin, and refuses if it does not see so many; that it chose others is logged, and
+// left: once it hears of the others again, its choice or theirs stays, and either is enough
+// copies. It is not taken out there, because each peer that hears of a removal unpins what it
+// has, even if the pin stays in the pin set by another version. For the same reason a pin
+// that was given up, and is wanted again when such a peer hears of the others, may be unpinned
+// on all of them for a moment; they report that, and recover it.
+//
+// What such a peer was told and is given up is taken out by its endpoint too. If that fails, or
+// the Keeper was started since, the peer keeps it until it hears of the others, and brings it
+// back into the pin set then: the next list shows it, and it goes again.
 //
 // The package imports nothing of this project and no IPFS library beyond IPFS Cluster's
 // API types. It never reads or moves a block, and knows nothing of what a CID is the root

@@ -175,6 +175,11 @@ func (k *Keeper) Retry(cid string) error {
 			return
 		}
 		err = nil
+		for _, id := range b.allocated(e) {
+			if m := b.peers[id]; m != nil {
+				m.apart = pause{}
+			}
+		}
 		b.pause, e.again, e.mend, e.shift, e.words, e.told = pause{}, pause{}, pause{}, pause{}, pause{}, pause{}
 		e.progress, e.nextAsk, e.askEvery = now, now, b.cfg.MoveEvery
 		b.version++

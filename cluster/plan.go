@@ -25,7 +25,9 @@ const (
 type action struct {
 	kind kind
 	cid  string
-	peer string // whom doTell is for
+	peer string   // whom doTell is for
+	keep []string // the peers that doTell must not take a pin from
+	told []string // who was told by doTell of what doUnpin takes back
 	options
 }
 
@@ -312,7 +314,7 @@ func (b *book) planUnpin(order []*entry, now time.Time) *action {
 			continue
 		}
 		if safe || b.released[e.cid] {
-			return &action{kind: doUnpin, cid: e.cid}
+			return &action{kind: doUnpin, cid: e.cid, told: b.reachable(e.toldTo, now)}
 		}
 	}
 	return nil
@@ -332,7 +334,7 @@ func (b *book) done(a *action, p *wirePin, err error, now time.Time) {
 	if a.kind == doTell {
 		if e != nil {
 			e.acting = ""
-			b.wasTold(e, err, now)
+			b.wasTold(e, a, err, now)
 			b.sweepOut() // it may not be wanted any more
 		}
 		return

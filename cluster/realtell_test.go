@@ -44,6 +44,17 @@ func TestRealPeerIsTold(t *testing.T) {
 	if s := k.Summary(); s.Error != "" {
 		t.Errorf("%+v", s)
 	}
+
+	// What it was told goes by its own endpoint too.
+	next := add(t, first, 100<<10)
+	k.Want([]cluster.Want{{CID: next, Name: "v/2", Newest: true}})
+	within(t, 2*time.Minute, "two copies of the next", func() bool {
+		p, _ := k.Pin(next)
+		return p.Copies == 2 && p.State == cluster.StateHeld
+	}, state)
+	within(t, time.Minute, "both nodes let go of the old one", func() bool {
+		return !has(t.Context(), first, cid) && !has(t.Context(), second, cid)
+	}, state)
 }
 
 // cutOff makes the cluster peer of a node that is not running listen for changes of the pin

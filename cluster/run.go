@@ -30,6 +30,9 @@ const (
 	spaceTimes = 3
 )
 
+// errAside says nothing of whether calls of a lane fail.
+var errAside = errors.New("the fault of one peer")
+
 // runner is the work of one Run. Only its goroutine uses it.
 type runner struct {
 	k       *Keeper
@@ -141,6 +144,7 @@ func (r *runner) enter(l lane, enter func(*book, time.Time), err error) {
 	now := k.cfg.Now()
 	was, failed := k.errors[l]
 	switch {
+	case errors.Is(err, errAside):
 	case err == nil || errors.Is(err, errSlow):
 		delete(k.errors, l)
 	case failed:
@@ -307,9 +311,16 @@ func (r *runner) act(a *action) {
 			err = r.k.client.recover(ctx, a.cid)
 		case doUnpin:
 			err = r.k.client.unpin(ctx, a.cid)
+			if err == nil || errors.Is(err, ErrNotFound) {
+				if e := r.k.client.untell(ctx, a.told, a.cid); e != nil {
+					r.k.cfg.Log.Debug("egress", "do", "untell", "cid", a.cid, "err", e) // should it come back, it goes again
+				}
+			}
 		case doTell:
 			a.origins = r.origins()
-			err = r.k.client.tell(ctx, a.peer, a.cid, &a.options)
+			if p, err = r.k.client.tell(ctx, a.peer, a.cid, &a.options); err == nil {
+				err = a.keeps(&p)
+			}
 		default:
 			a.origins = r.origins()
 			if p, err = r.k.client.pin(ctx, a.cid, &a.options); err == nil && p.CID != a.cid {
@@ -319,7 +330,7 @@ func (r *runner) act(a *action) {
 		r.k.cfg.Log.Debug("egress", "do", string(a.kind), "cid", a.cid, "err", err)
 		enter := func(b *book, now time.Time) { b.done(a, &p, err, now) }
 		if a.kind == doTell {
-			return enter, nil // that a peer cannot be told is its fault, not that of the way to the cluster
+			return enter, errAside // that a peer cannot be told is its fault, not that of the way to the cluster
 		}
 		return enter, err
 	})

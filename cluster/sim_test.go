@@ -42,6 +42,7 @@ type simCall struct {
 type did struct {
 	at  time.Duration // since the beginning
 	act *action
+	err error
 }
 
 type simPeer struct {
@@ -51,10 +52,12 @@ type simPeer struct {
 	mute     bool          // its pings get lost
 	cut      bool          // what others put into the pin set does not reach it
 	alone    bool          // none of the endpoints is its own
+	sees     []string      // those it may allocate to; nil is all
 	takes    time.Duration // for a pin; negative is for ever
 	fails    bool
 	pins     map[string]*simPin
-	busy     map[string]bool // those it copies
+	busy     map[string]bool     // those it copies
+	own      map[string]*wirePin // what it was told itself, while it is cut
 }
 
 type simPin struct {
@@ -80,7 +83,7 @@ func newSim(t *testing.T, peers int, p Policy, cfg KeeperConfig) *sim {
 	for i := range peers {
 		id := fmt.Sprintf("peer%d", i+1)
 		s.peers[id] = &simPeer{id: id, name: fmt.Sprintf("node%d", i+1), takes: 2 * time.Second,
-			pins: make(map[string]*simPin), busy: make(map[string]bool)}
+			pins: make(map[string]*simPin), busy: make(map[string]bool), own: make(map[string]*wirePin)}
 	}
 	return s
 }
@@ -176,9 +179,9 @@ func (s *sim) tick() {
 	}
 	if a := s.b.plan(s.now); a != nil {
 		s.calls[laneAct]++
-		s.did = append(s.did, did{s.now.Sub(simBegin), a})
 		s.b.begin(a)
 		p, err := s.act(a)
+		s.did = append(s.did, did{s.now.Sub(simBegin), a, err})
 		c := &simCall{s.now.Add(s.posts), func() { s.b.done(a, p, err, s.now) }}
 		if !c.comeBack(s.now) {
 			s.acting = c
@@ -269,6 +272,9 @@ func (s *sim) work() {
 	}
 }
 
+// answers says whether a peer's own endpoint does.
+func (p *simPeer) answers() bool { return !p.down && !p.deaf && !p.alone }
+
 // hears says whether a peer does what the pin set says.
 func (p *simPeer) hears() bool { return !p.down && !p.deaf && !p.cut }
 
@@ -288,8 +294,11 @@ func (s *sim) act(a *action) (*wirePin, error) {
 	switch a.kind {
 	case doUnpin:
 		delete(s.set, a.cid)
-		for _, p := range s.peers {
-			delete(p.pins, a.cid)
+		for id, p := range s.peers {
+			if !p.cut || slices.Contains(a.told, id) && p.answers() {
+				delete(p.pins, a.cid)
+				delete(p.own, a.cid)
+			}
 		}
 		return &wirePin{}, nil
 	case doRecover:
@@ -300,17 +309,9 @@ func (s *sim) act(a *action) (*wirePin, error) {
 		}
 		return &wirePin{}, nil
 	case doTell:
-		if p := s.peers[a.peer]; p.alone {
-			return &wirePin{}, fmt.Errorf("%w: an endpoint of %s", ErrNotFound, a.peer)
-		} else if !p.down && !p.deaf {
-			p.track(a.cid, s.now)
-		}
-		return &wirePin{}, nil
+		return s.tell(a, s.peers[a.peer])
 	}
-	p := &wirePin{
-		CID: a.cid, Name: a.name, Metadata: maps.Clone(a.metadata), Min: a.min, Max: a.max, ExpireAt: a.expires,
-		Timestamp: s.now,
-	}
+	p := s.pinOf(a)
 	if a.update != "" {
 		from := s.set[a.update]
 		if from == nil {
@@ -318,34 +319,89 @@ func (s *sim) act(a *action) (*wirePin, error) {
 		}
 		*p = *from
 		p.CID, p.Name = a.cid, a.name
-	} else if err := s.allocate(p); err != nil {
+	} else if err := s.allocate(p, s.set[p.CID], nil); err != nil {
 		return p, err
 	}
-	s.set[a.cid] = p
-	for id, peer := range s.peers {
-		if (slices.Contains(p.Allocations, id) || p.everywhere()) && peer.hears() {
-			peer.track(a.cid, s.now)
-		} else if !peer.cut {
-			delete(peer.pins, a.cid)
-		}
-	}
+	s.put(p)
 	out := *p
 	return &out, nil
 }
 
-// allocate is IPFS Cluster's rule: allocations are left alone while the minimum is met.
-func (s *sim) allocate(p *wirePin) error {
+func (s *sim) pinOf(a *action) *wirePin {
+	return &wirePin{
+		CID: a.cid, Name: a.name, Metadata: maps.Clone(a.metadata), Min: a.min, Max: a.max, ExpireAt: a.expires,
+		Timestamp: s.now,
+	}
+}
+
+// put writes a pin into the pin set, and whom that reaches does what it says.
+func (s *sim) put(p *wirePin) {
+	s.set[p.CID] = p
+	for id, peer := range s.peers {
+		if (slices.Contains(p.Allocations, id) || p.everywhere()) && peer.hears() {
+			peer.track(p.CID, s.now)
+		} else if !peer.cut {
+			delete(peer.pins, p.CID)
+		}
+	}
+}
+
+// tell has a peer write a pin into the pin set as it knows it.
+func (s *sim) tell(a *action, peer *simPeer) (*wirePin, error) {
+	p := s.pinOf(a)
+	switch {
+	case peer.alone:
+		return p, errNoEndpoint
+	case !peer.answers():
+		return p, errSilence
+	}
+	if err := s.allocate(p, peer.own[p.CID], peer.sees); err != nil {
+		return p, err
+	}
+	peer.own[p.CID] = p
+	if slices.Contains(p.Allocations, peer.id) || p.everywhere() {
+		peer.track(p.CID, s.now)
+	}
+	out := *p
+	return &out, a.keeps(&out)
+}
+
+// heal has a peer that was cut off hear of the others, and they of what it was told. It is
+// the worst that can come of it: where both have a pin, the peer's version stays.
+func (s *sim) heal(id string) {
+	peer := s.peers[id]
+	peer.cut = false
+	for cid := range peer.pins {
+		if p := s.set[cid]; p == nil || !slices.Contains(p.Allocations, id) && !p.everywhere() {
+			delete(peer.pins, cid)
+		}
+	}
+	for cid, p := range s.set {
+		if slices.Contains(p.Allocations, id) || p.everywhere() {
+			peer.track(cid, s.now)
+		}
+	}
+	for _, p := range peer.own {
+		s.put(p)
+	}
+	clear(peer.own)
+}
+
+// allocate is IPFS Cluster's rule: allocations are left alone while the minimum is met. Who
+// allocates knows the pin as it was before, and sees some of the peers, or all.
+func (s *sim) allocate(p, old *wirePin, sees []string) error {
 	if p.everywhere() {
 		return nil
 	}
 	var valid, rest []string
 	var before []string
-	if old := s.set[p.CID]; old != nil {
+	if old != nil {
 		before = old.Allocations
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.peers)) {
 		switch {
 		case s.peers[id].down || s.peers[id].deaf:
+		case sees != nil && !slices.Contains(sees, id):
 		case slices.Contains(before, id):
 			valid = append(valid, id)
 		default:
