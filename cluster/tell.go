@@ -173,18 +173,23 @@ func (c *Client) whose(ctx context.Context, i int) (string, error) {
 		method: http.MethodGet, path: "/id", timeout: min(c.cfg.CallTimeout, connectTime),
 		read: func(d *json.Decoder) error { return d.Decode(&id) },
 	})
-	if err == nil {
-		c.owners.enter(i, id.ID)
+	if err != nil {
+		return "", err
 	}
-	return id.ID, err
+	c.owners.enter(i, id.ID)
+	return id.ID, nil
 }
 
 // endpointOf finds the endpoint of one peer: the one that it had, if that says so still, and
 // else the first of all that says so.
 func (c *Client) endpointOf(ctx context.Context, peer string) (*endpoint, error) {
 	if i := c.owners.of(peer); i >= 0 {
-		if id, err := c.whose(ctx, i); err == nil && id == peer {
+		id, err := c.whose(ctx, i)
+		if err == nil && id == peer {
 			return c.endpoints[i], nil
+		}
+		if err != nil {
+			c.owners.enter(i, "") // another one may be its own too, and answer
 		}
 	}
 	all, found := context.WithCancel(ctx)

@@ -39,7 +39,7 @@ func addProcessor() {
 	}
 }
 
-// restrain asks the kernel to forget names when inodes take more memory than they may. The
+// restrain has the kernel forget inodes when they take more memory than they may. The
 // returned function ends it.
 func (s *Service) restrain() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -165,7 +165,8 @@ func (t *Tree) Loaded() (inodes int, bytes int64) {
 	return len(t.inodes), t.weight
 }
 
-// Place is a name in a directory, and the inode that has it.
+// Place is a name in a directory, and the inode that has it; Name is empty for one that has
+// several.
 type Place struct {
 	Parent Ino
 	Name   string
@@ -176,19 +177,21 @@ type Place struct {
 // Forgetter makes the kernel drop inodes that nobody uses, and give its references back.
 type Forgetter interface {
 	Forget([]Place) error
-	// KeepsUsed reports whether Forget leaves alone what is in use. Else the working directory
-	// of a process could lose its path, and directories are not asked for.
+	// KeepsUsed reports whether Forget needs no names, and leaves alone what is in use, as far
+	// as is known. Else the working directory of a process could lose its path, and neither
+	// directories are asked for nor files of several names.
 	KeepsUsed() bool
 }
 
 // idle returns places of inodes that only the kernel's references keep in memory: nothing
 // of them waits for a commit. Together they weigh what the loaded inodes are over their
-// limit, and a little more, so that the next time is not at once. Directories are among them
-// only if dirs says so and files are not enough: the kernel has their listings. Those that
+// limit, and a little more, so that the next time is not at once. Files of several names are
+// among them if all says so, and directories if files are not enough besides: the kernel has
+// their listings. (It also keeps a directory in which it knows that some name is not.) Those that
 // were loaded first go first: what lies together in memory is given back together, else the
 // memory of those that go would serve no other use. How often the kernel uses what it has,
 // nobody knows.
-func (t *Tree) idle(dirs bool) []Place {
+func (t *Tree) idle(all bool) []Place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	over := t.weight - t.inodeLimit()
@@ -197,30 +200,38 @@ func (t *Tree) idle(dirs bool) []Place {
 		return nil
 	}
 	over += t.inodeLimit() / 8
-	var out, last []Place
-	var unused []*inode
+	var out []Place
+	var unused, dirs []*inode
 	rest := over // for directories, if no file can go
 	for in := t.ring.newer; in != &t.ring && over > 0; in = in.newer {
+		w := int64(in.weight)
 		switch {
-		case in.parent == nil || in.holders > 0:
+		case in.holders > 0 || in.orphan || in.parent == nil && !in.linked:
 		case in.isDir():
-			if dirs && in.kids == 0 && in.refs > 0 && rest > 0 {
-				rest -= int64(in.weight)
-				last = append(last, Place{in.parent.attr.Ino, in.name, in.attr.Ino, true})
+			if all && in.kids == 0 && in.refs > 0 && rest > 0 {
+				rest -= w
+				dirs = append(dirs, in)
 			}
 		case in.refs == 0:
-			over -= int64(in.weight)
+			over -= w
 			unused = append(unused, in)
-		default:
-			over -= int64(in.weight)
+		case !in.linked:
+			over -= w
 			out = append(out, Place{in.parent.attr.Ino, in.name, in.attr.Ino, false})
+		case all: // it has several names
+			over -= w
+			out = append(out, Place{Ino: in.attr.Ino})
 		}
 	}
 	for _, in := range unused {
 		t.evict(in)
 	}
-	if over > 0 {
-		out = append(out, last...)
+	for _, in := range dirs {
+		if over <= 0 {
+			break
+		}
+		over -= int64(in.weight)
+		out = append(out, Place{in.parent.attr.Ino, in.name, in.attr.Ino, true})
 	}
 	t.crowdedAt = max(t.inodeLimit(), t.weight) + t.inodeLimit()/16
 	return out

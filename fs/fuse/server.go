@@ -258,7 +258,7 @@ func (s *Server) KeepsUsed() bool { return !s.noPrune.Load() }
 
 // Forget makes the kernel drop what nobody uses of these inodes, and give them back. A
 // kernel that cannot do that is asked to forget one name after the other, used or not, but
-// for directories.
+// for directories and what has several.
 func (s *Server) Forget(places []fs.Place) error {
 	if !s.noPrune.Load() {
 		b := appendU64(appendU32(appendU32(nil, uint32(len(places))), 0), 0)
@@ -272,7 +272,7 @@ func (s *Server) Forget(places []fs.Place) error {
 		s.noPrune.Store(true)
 	}
 	for _, p := range places {
-		if p.Dir {
+		if p.Dir || p.Name == "" {
 			continue
 		}
 		if err := s.InvalidateEntry(uint64(p.Parent), p.Name); err != nil {
