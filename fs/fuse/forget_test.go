@@ -42,6 +42,44 @@ func (m *mount) commit() {
 	}
 }
 
+// workIn starts a process that works in a directory. goOn lets it run a script there, and
+// returns what that says when the process has left the directory.
+func workIn(t *testing.T, dir, script string) (goOn func() string) {
+	t.Helper()
+	worker := exec.Command("sh", "-ec", "echo here; read go; "+script)
+	worker.Dir = dir
+	in, err := worker.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := worker.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = worker.Process.Kill(); _ = worker.Wait() })
+	out := bufio.NewReader(pipe)
+	if line, err := out.ReadString('\n'); err != nil || line != "here\n" {
+		t.Fatal(line, err)
+	}
+	return func() string {
+		t.Helper()
+		if _, err := io.WriteString(in, "go\n"); err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := worker.Wait(); err != nil {
+			t.Fatal(err, string(said))
+		}
+		return string(said)
+	}
+}
+
 // The kernel gives back what nobody uses when inodes take more memory than they may. Who has
 // a file open, or works in a directory, does not notice.
 func TestForget(t *testing.T) {
@@ -71,24 +109,7 @@ func TestForget(t *testing.T) {
 		if err := unix.Fstat(int(held.Fd()), &before); err != nil {
 			t.Fatal(err)
 		}
-		worker := exec.Command("sh", "-ec", "echo here; read go; /bin/pwd -P; cat file1; echo; ls | wc -l")
-		worker.Dir = where
-		in, err := worker.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		pipe, err := worker.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := worker.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = worker.Process.Kill(); _ = worker.Wait() }()
-		out := bufio.NewReader(pipe)
-		if line, err := out.ReadString('\n'); err != nil || line != "here\n" {
-			t.Fatal(line, err)
-		}
+		goOn := workIn(t, where, "/bin/pwd -P; cat file1; echo; ls | wc -l")
 
 		// All have been looked up: far more than the limit allows.
 		deadline := time.Now().Add(30 * time.Second)
@@ -119,12 +140,8 @@ func TestForget(t *testing.T) {
 		if err := unix.Stat(held.Name(), &after); err != nil || after.Ino != before.Ino {
 			t.Fatalf("inode %d was %d: %v", after.Ino, before.Ino, err)
 		}
-		if _, err := io.WriteString(in, "go\n"); err != nil {
-			t.Fatal(err)
-		}
-		said, err := io.ReadAll(out)
-		if want := fmt.Sprintf("%s\n%s\n%d\n", where, where, files); err != nil || string(said) != want {
-			t.Fatalf("who works in the directory says %q, not %q: %v", said, want, err)
+		if said, want := goOn(), fmt.Sprintf("%s\n%s\n%d\n", where, where, files); said != want {
+			t.Fatalf("who works in the directory says %q, not %q", said, want)
 		}
 		for d := range dirs {
 			dir := filepath.Join(m.dir, fmt.Sprint("dir", d))
@@ -133,7 +150,6 @@ func TestForget(t *testing.T) {
 			}
 		}
 		_ = held.Close()
-		_ = worker.Wait() // its working directory is in the mount until then
 		m.stop()
 	}
 	eachLoop(t, forget, LoopOwn, LoopRing, LoopGoFuse)
@@ -156,24 +172,7 @@ func TestForgetDirectories(t *testing.T) {
 	}
 	m.commit()
 	where := filepath.Join(m.dir, "dir0")
-	worker := exec.Command("sh", "-ec", "echo here; read go; /bin/pwd -P; mkdir below; ls")
-	worker.Dir = where
-	in, err := worker.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pipe, err := worker.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = worker.Process.Kill(); _ = worker.Wait() }()
-	out := bufio.NewReader(pipe)
-	if line, err := out.ReadString('\n'); err != nil || line != "here\n" {
-		t.Fatal(line, err)
-	}
+	goOn := workIn(t, where, "/bin/pwd -P; mkdir below; ls")
 	deadline := time.Now().Add(30 * time.Second)
 	for i := 0; ; i++ {
 		if _, err := os.Stat(filepath.Join(m.dir, fmt.Sprint("dir", i%dirs))); err != nil {
@@ -190,17 +189,12 @@ func TestForgetDirectories(t *testing.T) {
 			t.Fatalf("%d inodes of %d take %d bytes, the limit is %d", n, dirs, bytes, limit)
 		}
 	}
-	if _, err := io.WriteString(in, "go\n"); err != nil {
-		t.Fatal(err)
-	}
-	said, err := io.ReadAll(out)
-	if want := where + "\nbelow\n"; err != nil || string(said) != want {
-		t.Fatalf("who works in the directory says %q, not %q: %v", said, want, err)
+	if said, want := goOn(), where+"\nbelow\n"; said != want {
+		t.Fatalf("who works in the directory says %q, not %q", said, want)
 	}
 	if _, err := os.Stat(filepath.Join(where, "below")); err != nil {
 		t.Fatal(err)
 	}
-	_ = worker.Wait()
 	m.stop()
 }
 
