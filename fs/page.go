@@ -129,14 +129,14 @@ func (p *page) items() []item {
 
 // search returns the index of the first item whose key is not less than key.
 func (p *page) search(key string) (int, bool) {
-	rest, ok := strings.CutPrefix(key, string(p.first))
-	switch {
-	case ok:
-	case key < string(p.first):
-		return 0, false
-	default:
+	n := len(p.first)
+	if len(key) < n || key[:n] != string(p.first) {
+		if key < string(p.first) {
+			return 0, false
+		}
 		return p.len(), false
 	}
+	rest := key[n:]
 	lo, hi := 0, p.len()
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
