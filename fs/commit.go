@@ -428,6 +428,12 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	if t.cfg.Retained != nil {
 		retained = t.cfg.Retained()
 	}
+	aside, err := asideCommits(t.cfg.JournalDir, names)
+	if err != nil {
+		t.cfg.Log.Warn("nothing is freed", "error", err)
+		return
+	}
+	retained = slices.Concat(retained, aside)
 	for _, seq := range retained {
 		needs = min(needs, seq)
 	}

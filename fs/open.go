@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
@@ -97,6 +96,12 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	}
 	if t.readOnly == nil {
 		t.readOnly = t.checkWriter(ctx, l)
+	}
+	if err := removeLeftovers(cfg.JournalDir); err != nil {
+		return nil, err
+	}
+	if err := t.partFrom(ctx, l); err != nil {
+		return nil, err
 	}
 	t.commits = newCommitter(t)
 	t.commits.last = away // until it has looked again
@@ -279,7 +284,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		return fmt.Errorf("the key of the journal: %w", err)
 	}
 	if keys == nil {
-		if err := t.setAside(); err != nil {
+		if err := t.setAside("its key is not to be had any more"); err != nil {
 			return err
 		}
 		keys = t.vault
@@ -320,7 +325,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		// for rescue, and not mixed with this one.
 		j.Abandon()
 		t.stage.close()
-		if err := t.setAside(); err != nil {
+		if err := t.setAside("it was begun on top of another state of the drive"); err != nil {
 			return err
 		}
 		keys = t.vault
@@ -346,25 +351,13 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return err
 		}
 	}
-	t.journal = j
+	t.journal, t.position = j, after
 	if err := t.replayJournal(ctx, after); err != nil {
 		j.Abandon()
 		t.stage.close()
 		return err
 	}
 	return nil
-}
-
-// setAside keeps a journal that does not go with this state of the vault for rescue.
-func (t *Tree) setAside() error {
-	aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
-	err := os.Rename(t.cfg.JournalDir, aside)
-	if err == nil {
-		t.alert("changes that belong to another state of this vault were set aside in " + aside)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("setting a foreign journal aside: %w", err)
-	}
-	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
 }
 
 func idOf(j *journal.Journal) []byte {

@@ -46,6 +46,14 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		return HeadInfo{}, fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
 	old := ev.head
+	if old.Device != cfg.Identity.Device() {
+		// From here on this device's state names the commit that is made below, and what it had
+		// written on its own could not be told from what others wrote.
+		because := fmt.Sprintf("this device took over from commit %d of %s", old.Sequence, old.Device)
+		if _, err := part(ctx, &cfg, state, old, because); err != nil {
+			return HeadInfo{}, err
+		}
+	}
 	epoch, key := old.Epoch, ev.key
 	if from.NewEpoch {
 		epoch, key = epoch+1, crypt.NewKey()

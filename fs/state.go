@@ -27,6 +27,9 @@ type localState struct {
 	// Relieved: another device has written since that journal's last change, and this one has
 	// taken over again. What the journal has and no head contains is not to be mixed in.
 	Relieved bool `json:"relieved,omitempty"`
+	// Parted is the head of the accepted commit whose changes were looked through when another
+	// device took over: what the drive does not have of them was set aside, and is not again.
+	Parted string `json:"parted,omitempty"`
 }
 
 type acceptedHead struct {

@@ -123,6 +123,8 @@ type Tree struct {
 	replayed     map[stageID]*source
 	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
 	readOnly     error      // why, or nil
+	displaced    displacement
+	position     uint64 // of the journal, that the newest commit contains
 	alerts       []string
 	causes       map[string]error // of alerts that come from an error
 	closed       bool

@@ -57,16 +57,28 @@ func (c *committer) overtaken(ctx context.Context) error {
 			t.cfg.Log.Warn("a commit of another device is not used", "device", n.Device, "sequence", n.Sequence, "error", err)
 			continue
 		}
-		err = fmt.Errorf("%w: %s took over with commit %d; what is not committed here stays in the journal", ErrOtherWriter, l.head.Device, l.head.Sequence)
+		err = fmt.Errorf("%w: %s took over with commit %d; what only this device has is kept, and `ipfscloud aside` shows it", ErrOtherWriter, l.head.Device, l.head.Sequence)
 		t.mu.Lock()
-		if t.readOnly == nil {
-			t.readOnly = err
-			t.alarm(err)
-		}
+		t.displace(err, l.head)
 		t.mu.Unlock()
 		return err
 	}
 	return nil
+}
+
+// partFrom sets aside what this device has and the drive has not, when the newest commit is
+// one with which another device took over.
+func (t *Tree) partFrom(ctx context.Context, l *loadedHead) error {
+	other := l.head
+	if t.forked != nil {
+		other = t.forked.head
+	}
+	if t.cfg.At != nil || t.cfg.ReadOnly || t.unconfirmed || other.Device == t.cfg.Identity.Device() ||
+		t.forked == nil && !errors.Is(t.readOnly, ErrOtherWriter) {
+		return nil
+	}
+	_, err := part(ctx, &t.cfg, t.state, other, fmt.Sprintf("%s took over with commit %d", other.Device, other.Sequence))
+	return err
 }
 
 // Handover names the newest commit that a device has accepted, for another device that

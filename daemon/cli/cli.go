@@ -87,6 +87,8 @@ func entries() []entry {
 		{"snapshot", "create [NAME] | list | remove NAME", "keep the drive as it is now, beside what it becomes",
 			"`snapshot create` commits what was written and keeps that commit: its blocks stay in the node, its copies at Egress, until `snapshot remove`. Without NAME it is named by the time. `mount --snapshot NAME` mounts one, read-only, while the drive is not mounted; copy out of it what you want back. What a snapshot shares with the newest state takes no space twice. After a restore from Egress alone the snapshots are there too, named by their times: Egress is not told their names.", false,
 			func() command { return &snapshotCommand{} }},
+		{"aside", asideWords, "get back what this device wrote and another one's take-over left out", asideHelp, false,
+			func() command { return &asideCommand{} }},
 		{"pins", "", "show which copies there are, and what each peer reports", "", false,
 			func() command { return &pinsCommand{} }},
 		{"unpin", "CID", "give up the copies of an older commit", "", false,

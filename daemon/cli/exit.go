@@ -93,6 +93,7 @@ var exits = []struct {
 	{daemon.ErrNotRecipient, ExitRefused, "this identity does not own the vault"},
 	{daemon.ErrUnavailable, ExitUnavailable, "is the IPFS node running? try again"},
 	{daemon.ErrInvalid, ExitUsage, ""},
+	{daemon.ErrExists, ExitUsage, ""},
 	{daemon.ErrNotFound, ExitNotFound, ""},
 	{context.DeadlineExceeded, ExitUnavailable, "try again"},
 }

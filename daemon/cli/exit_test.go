@@ -22,7 +22,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("something else"), 1}, {auth.ErrExist, 1}, {auth.ErrConfirmed, 1},
-		{errUsage, 2}, {daemon.ErrConfig, 2}, {auth.ErrInvalid, 2}, {auth.ErrPhrase, 2}, {daemon.ErrInvalid, 2},
+		{errUsage, 2}, {daemon.ErrConfig, 2}, {auth.ErrInvalid, 2}, {auth.ErrPhrase, 2}, {daemon.ErrInvalid, 2}, {daemon.ErrExists, 2},
 		{daemon.ErrDID, 2}, {daemon.ErrDIDLog, 6}, {daemon.ErrDIDMethod, 2}, {daemon.ErrDIDCannot, 2}, {auth.ErrNoName, 2}, {daemon.ErrNoNetwork, 2},
 		{auth.ErrNoIdentity, 3}, {daemon.ErrMountpointMissing, 3}, {daemon.ErrNotRunning, 3}, {daemon.ErrNotFound, 3},
 		{daemon.ErrNoEgress, 3}, {daemon.ErrNoFleet, 3}, {daemon.ErrFleetBinaries, 3}, {daemon.ErrFleetDown, 3},
