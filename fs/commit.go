@@ -292,7 +292,7 @@ func (c *committer) commit() (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
 	defer cancel()
-	if err := c.confirm(ctx); err != nil {
+	if err := errors.Join(c.t.mayCommit(), c.confirm(ctx)); err != nil {
 		return err
 	}
 	j := c.freeze()
@@ -336,7 +336,7 @@ func (c *committer) commit() (err error) {
 // link makes a written view a commit: it seals and links the head, and remembers it.
 func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaultTop) error {
 	t := c.t
-	if err := c.overtaken(ctx); err != nil {
+	if err := errors.Join(t.mayCommit(), c.overtaken(ctx)); err != nil {
 		return err
 	}
 	head := &crypt.Head{

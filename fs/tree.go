@@ -123,6 +123,7 @@ type Tree struct {
 	replayed     map[stageID]*source
 	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
 	readOnly     error      // why, or nil
+	halted       error      // why nothing is committed any more, or nil
 	alerts       []string
 	causes       map[string]error // of alerts that come from an error
 	closed       bool

@@ -69,6 +69,29 @@ func (c *committer) overtaken(ctx context.Context) error {
 	return nil
 }
 
+// Halt makes the tree read-only and says why among the alerts: another machine has written
+// in its place. Nothing is committed from then on; a commit that is being linked may still
+// end well. What is not committed stays in the journal. A second reason changes nothing.
+func (t *Tree) Halt(why error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.halted != nil {
+		return
+	}
+	t.halted = why
+	if t.readOnly == nil {
+		t.readOnly = why
+	}
+	t.alarm(why)
+}
+
+// mayCommit tells why nothing is committed any more, or nil.
+func (t *Tree) mayCommit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halted
+}
+
 // Handover names the newest commit that a device has accepted, for another device that
 // shall accept nothing older.
 type Handover struct {
