@@ -85,6 +85,14 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 			return HeadInfo{}, err
 		}
 	}
+	if a := state.get().Accepted; from.OtherLine && a.Sequence > 0 && a.Head != ev.headCID.String() {
+		ours, err := a.line()
+		if err != nil {
+			return HeadInfo{}, err
+		}
+		giveUp(head, ours.session, ours.sequence)
+	}
+	newSession().signOn(head)
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)
 	if err != nil {
 		return HeadInfo{}, err
@@ -93,6 +101,9 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	err = state.update(func(s *localState) {
 		if s.Base == ev.headCID.String() {
 			s.Base = info.head.String()
+		}
+		if s.Opened.On == ev.headCID.String() {
+			s.Opened.On = info.head.String()
 		}
 	})
 	return info.info(), err

@@ -74,15 +74,21 @@ func (c *committer) overtaken(ctx context.Context) error {
 // end well. What is not committed stays in the journal. A second reason changes nothing.
 func (t *Tree) Halt(why error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.halted != nil {
+	first := t.halted == nil
+	if first {
+		t.halted = why
+		if t.readOnly == nil {
+			t.readOnly = why
+		}
+		t.alarm(why)
+	}
+	t.mu.Unlock()
+	if !first || t.journal == nil {
 		return
 	}
-	t.halted = why
-	if t.readOnly == nil {
-		t.readOnly = why
+	if err := t.state.update(func(s *localState) { s.Halted = true }); err != nil {
+		t.cfg.Log.Error("remembering that the drive was halted", "error", err)
 	}
-	t.alarm(why)
 }
 
 // mayCommit tells why nothing is committed any more, or nil.
