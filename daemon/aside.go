@@ -16,11 +16,12 @@ import (
 // Aside describes changes that this device acknowledged and that the drive does not have,
 // because another device took over. Its fields are an interface.
 type Aside struct {
-	Name     string     `json:"name"`
-	Since    time.Time  `json:"since"`
-	Because  string     `json:"because,omitempty"`
-	Changes  int        `json:"changes"` // that are in no commit
-	Commits  uint64     `json:"commits"` // of this device, that the drive does not go on from; about
+	Name    string    `json:"name"`
+	Since   time.Time `json:"since"`
+	Because string    `json:"because,omitempty"`
+	Changes int       `json:"changes"` // that are in no commit
+	// Beside: this device has made commits, too, that the drive does not go on from.
+	Beside   bool       `json:"beside"`
 	Exported *time.Time `json:"exported,omitempty"`
 	Problem  string     `json:"problem,omitempty"` // why it cannot be read
 	Dir      string     `json:"directory"`
@@ -28,7 +29,7 @@ type Aside struct {
 
 func asideOf(a fs.Aside, journalDir string) Aside {
 	out := Aside{Name: a.Name, Since: a.Since, Because: a.Because, Changes: a.Changes, Problem: a.Problem}
-	out.Commits = a.Line.Sequence - min(a.Shared, a.Line.Sequence)
+	out.Beside = a.Shared < a.Line.Sequence
 	if !a.Exported.IsZero() {
 		out.Exported = &a.Exported
 	}

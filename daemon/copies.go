@@ -18,7 +18,8 @@ type EgressStatus struct {
 	Peers  int    `json:"peers"`  // that answer
 	Copies int    `json:"copies"` // of the newest commit, as peers report them
 	Target int    `json:"target"`
-	// State of the newest commit: wanted, queued, copying, held, short, failed or lost.
+	// State of the newest commit: wanted, queued, copying, held, short, failed or lost; or
+	// checking, if it is held and another machine may have written too, as far as is known.
 	State  string    `json:"state"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
@@ -68,9 +69,16 @@ type EgressPeer struct {
 func (e *egress) status() *EgressStatus {
 	e.look() // so that it is about the newest commit, which the keeper may not know of yet
 	s := e.keeper.Summary()
-	return &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
+	out := &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
 		Since: s.Since, Reason: s.Reason, Error: s.Error, Here: e.here}
+	if u := e.unchecked(); u != "" && s.State == cluster.StateHeld {
+		out.State, out.Reason = stateChecking, u
+	}
+	return out
 }
+
+// stateChecking stands in EgressStatus alone.
+const stateChecking = "checking"
 
 func (e *egress) pins() []Pin {
 	var out []Pin
@@ -90,7 +98,8 @@ func (e *egress) describe(out *horizon.State) {
 	e.look()
 	s := e.keeper.Summary()
 	out.Egress = horizon.Egress{Configured: true, URL: s.Endpoint, Target: s.Target, Copies: s.Copies,
-		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere()}
+		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere(),
+		Unchecked: e.unchecked()}
 	switch {
 	case s.Refused:
 		out.Egress.State = horizon.EgressRefused

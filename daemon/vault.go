@@ -45,12 +45,6 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := heal(ctx, s.store, h.State, vault, s.p.Log); err != nil {
 		return nil, err
 	}
-	if vault != "" {
-		// What cannot be reached now does not keep anybody from working.
-		if _, err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {
-			s.p.Log.Warn("asking Egress for commits of other devices", "error", err)
-		}
-	}
 	if vault == "" {
 		if vault, err = s.findVault(ctx, cfg); err != nil {
 			return nil, err
@@ -60,6 +54,16 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		}
 	}
 	cfg.Vault = vault
+	if s.pinWatch, err = newPinWatch(h, c, s.store, vault, s.p.Log); err != nil {
+		return nil, err
+	}
+	if s.pinWatch != nil {
+		// What cannot be reached now does not keep anybody from working.
+		err := s.pinWatch.look(ctx, firstWait, s.news(vault).judge)
+		if err != nil && ctx.Err() == nil {
+			s.p.Log.Warn("looking for commits of other machines in Egress", "error", err)
+		}
+	}
 	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
 		return nil, err
 	}
@@ -72,7 +76,7 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 			return nil, err
 		}
 	}
-	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.snapshots.list, s.p.Log); err != nil {
+	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.snapshots.list, s.pinWatch, s.p.Log); err != nil {
 		return nil, err
 	}
 	if cfg.At != nil { // the node knows its peers now: there is nothing else to do
@@ -85,6 +89,11 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
 	return fs.Open(ctx, cfg)
+}
+
+// pinJudges are those that see each look while the drive is mounted.
+func (s *Service) pinJudges(vault string) []pinJudge {
+	return []pinJudge{s.news(vault).watcher()}
 }
 
 func (s *Service) news(vault string) news {

@@ -44,7 +44,7 @@ type Aside struct {
 const AsideJournal = "journal"
 
 const (
-	asideMark = ".aside-"
+	asideDir  = ".aside-"
 	asideFile = "aside.json"
 	asideTime = "20060102T150405.000"
 	asideView = ".aside-view-" // a copy that is being read
@@ -99,7 +99,7 @@ func removeLeftovers(journalDir string) error {
 }
 
 func asidePath(journalDir, name string) string {
-	return filepath.Clean(journalDir) + asideMark + name
+	return filepath.Clean(journalDir) + asideDir + name
 }
 
 // readAside reads what a directory says about itself.
@@ -126,7 +126,7 @@ func writeAside(dir string, r *asideRecord) error {
 // Asides lists what was set aside of the vault whose journal is in a directory, the oldest
 // first. One that cannot be read is listed too, with its problem.
 func Asides(journalDir, vault string) ([]Aside, error) {
-	dir, prefix := filepath.Split(filepath.Clean(journalDir) + asideMark)
+	dir, prefix := filepath.Split(filepath.Clean(journalDir) + asideDir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -168,7 +168,8 @@ func findAside(journalDir, name string) (string, error) {
 }
 
 // asideCommits are the numbers of the commits that are needed to read what was set aside:
-// those it stands on, and for each the newest of names that it shares with the drive.
+// those that it stands on, and those that it is compared with. These are the newest that
+// both lines share, or if that is gone already, the first of another device.
 func asideCommits(journalDir string, names []CommitName) ([]uint64, error) {
 	all, err := Asides(journalDir, "")
 	if err != nil {
@@ -176,16 +177,26 @@ func asideCommits(journalDir string, names []CommitName) ([]uint64, error) {
 	}
 	var out []uint64
 	for _, a := range all {
-		out = append(out, a.Line.Sequence)
-		shared := uint64(0)
-		for _, n := range names {
-			if n.Sequence <= a.Shared {
-				shared = max(shared, n.Sequence)
-			}
+		if a.Line.Sequence == 0 { // nobody knows what it stands on
+			continue
 		}
-		out = append(out, shared)
+		out = append(out, a.Line.Sequence)
+		if shared := newestUpTo(names, a.Shared); shared > 0 {
+			out = append(out, shared)
+		} else if i := slices.IndexFunc(names, func(n CommitName) bool { return n.Device != a.Line.Device }); i >= 0 {
+			out = append(out, names[i].Sequence)
+		}
 	}
-	return slices.DeleteFunc(out, func(n uint64) bool { return n == 0 }), nil
+	return out, nil
+}
+
+func newestUpTo(names []CommitName, most uint64) (n uint64) {
+	for _, x := range names {
+		if x.Sequence <= most {
+			n = max(n, x.Sequence)
+		}
+	}
+	return n
 }
 
 // DiscardAside removes changes that were set aside. ErrBusy if they were never exported, unless
@@ -261,36 +272,25 @@ func positionOf(journals []crypt.JournalPosition, id [16]byte) (uint64, bool) {
 	return 0, false
 }
 
-// divided tells whether a line of commits has, of what this device accepted, all (then it
-// returns that sequence), or only the commits up to a number; 0 if that is not known.
-func divided(mine *crypt.Head, a *acceptedHead, other *crypt.Head) uint64 {
-	if other == nil {
+// divided is the number of the newest commit that another line of commits shares with this
+// device's: that of the last commit of this one if the other contains all of it, 0 if it is
+// not known.
+func (a *acceptedHead) divided(ours, other line) uint64 {
+	if other.follows(ours) {
 		return a.Sequence
 	}
-	for _, p := range other.Parents {
-		if p.Head.String() == a.Head {
-			return a.Sequence
-		}
+	if n := ours.parting(other); n > 0 {
+		return min(n, a.Sequence)
 	}
-	if mine != nil {
-		for _, p := range mine.Journals {
-			if p.Device != a.Device || p.Journal == ([16]byte{}) {
-				continue
-			}
-			if n, ok := positionOf(other.Journals, p.Journal); ok && n >= p.Position {
-				return a.Sequence
-			}
-		}
-	}
-	// The first turn that this device has not seen began behind the last commit that both have.
+	// Earlier versions noted no sessions. The first turn that this device has not seen began
+	// behind the last commit that both have.
 	first := uint64(0)
-	for device, n := range turnsOf(other.Journals) {
+	for device, n := range turnsOf(other.journals) {
 		if n > a.Turns[device] && (first == 0 || n < first) {
 			first = n
 		}
 	}
-	switch {
-	case first == 0, first > a.Sequence+1:
+	if first == 0 || first > a.Sequence+1 {
 		return 0
 	}
 	return first - 1
@@ -299,7 +299,7 @@ func divided(mine *crypt.Head, a *acceptedHead, other *crypt.Head) uint64 {
 // part sets aside what this device has and the line of commits that goes on with another
 // device's head has not. It reports whether there was anything, and removes a journal that has
 // nothing: the next one begins under the key of that line.
-func part(ctx context.Context, cfg *Config, state *stateFile, other *crypt.Head, because string) (bool, error) {
+func part(ctx context.Context, cfg *Config, state *stateFile, other line, because string) (bool, error) {
 	a := state.get().Accepted
 	if a.Sequence == 0 || a.Device != cfg.Identity.Device() || state.get().Parted == a.Head {
 		return false, nil
@@ -308,11 +308,15 @@ func part(ctx context.Context, cfg *Config, state *stateFile, other *crypt.Head,
 	if err != nil {
 		cfg.Log.Warn("what is in the last commit of this device cannot be read now", "error", err)
 	}
+	ours, err := a.line()
+	if err != nil {
+		return false, err
+	}
 	var mine *crypt.Head
 	if ev != nil {
-		mine = ev.head
+		mine, ours = ev.head, lineOf(ev.head, ev.headCID)
 	}
-	r := asideRecord{Since: cfg.Now().UTC(), Because: because, Line: a, Shared: divided(mine, &a, other), JournalKeyring: state.get().JournalKeyring}
+	r := asideRecord{Since: cfg.Now().UTC(), Because: because, Line: a, Shared: a.divided(ours, other), JournalKeyring: state.get().JournalKeyring}
 	exists, err := hasJournal(cfg.JournalDir)
 	if err != nil {
 		return false, err
@@ -439,9 +443,8 @@ func (t *Tree) liveRecord() asideRecord {
 	s := t.state.get()
 	r := asideRecord{Since: t.displaced.at, Because: t.readOnly.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence,
 		JournalKeyring: s.JournalKeyring, Changes: t.pendingOps, Last: t.journal.Last()}
-	if t.displaced.head != nil {
-		mine := &crypt.Head{Journals: []crypt.JournalPosition{{Device: s.Accepted.Device, Journal: t.journal.ID(), Position: t.position}}}
-		r.Shared = divided(mine, &s.Accepted, t.displaced.head)
+	if t.displaced.by != nil {
+		r.Shared = s.Accepted.divided(t.line, *t.displaced.by)
 	}
 	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head && kept.Last == r.Last {
 		r.Exported = kept.Exported
@@ -449,20 +452,24 @@ func (t *Tree) liveRecord() asideRecord {
 	return r
 }
 
-// displacement says when a tree learnt that it may not write any more, and of which head of
-// another device, if it was that.
+// displacement says when a tree learnt that it may not write any more, and which line of
+// commits goes on in its place, if that is known.
 type displacement struct {
-	at   time.Time
-	head *crypt.Head
+	at time.Time
+	by *line
 }
 
 // displace makes the tree read-only, once. What is not committed stays in the journal. The
 // caller holds mu.
-func (t *Tree) displace(why error, by *crypt.Head) {
+func (t *Tree) displace(why error, by *loadedHead) {
 	if t.readOnly != nil {
 		return
 	}
 	t.readOnly = why
-	t.displaced = displacement{at: t.cfg.Now(), head: by}
+	t.displaced = displacement{at: t.cfg.Now()}
+	if by != nil {
+		l := lineOf(by.head, by.cid)
+		t.displaced.by = &l
+	}
 	t.alarm(why)
 }

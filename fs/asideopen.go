@@ -45,7 +45,7 @@ func OpenAside(ctx context.Context, cfg Config, name string) (*AsideView, error)
 		}
 		s := state.get()
 		r = &asideRecord{Since: cfg.Now(), Line: s.Accepted, Shared: s.Accepted.Sequence, JournalKeyring: s.JournalKeyring}
-		return openAside(ctx, cfg, name, dir, r, nil)
+		return openAside(ctx, cfg, name, dir, r)
 	}
 	dir, err := findAside(cfg.JournalDir, name)
 	if err != nil {
@@ -58,7 +58,7 @@ func OpenAside(ctx context.Context, cfg Config, name string) (*AsideView, error)
 	if err != nil {
 		return nil, err
 	}
-	return openAside(ctx, cfg, name, dir, r, nil)
+	return openAside(ctx, cfg, name, dir, r)
 }
 
 // OpenAside is OpenAside for the vault that is open: also for the journal that this tree holds.
@@ -77,12 +77,11 @@ func (t *Tree) OpenAside(ctx context.Context, name string) (*AsideView, error) {
 	}
 	t.mu.Lock()
 	r := t.liveRecord()
-	other := t.displaced.head
 	t.mu.Unlock()
-	return openAside(ctx, cfg, name, cfg.JournalDir, &r, other)
+	return openAside(ctx, cfg, name, cfg.JournalDir, &r)
 }
 
-func openAside(ctx context.Context, cfg Config, name, dir string, r *asideRecord, other *crypt.Head) (_ *AsideView, err error) {
+func openAside(ctx context.Context, cfg Config, name, dir string, r *asideRecord) (_ *AsideView, err error) {
 	v := &AsideView{Aside: r.aside(name, cfg.Vault), record: r, dir: dir, now: cfg.Now}
 	ev, err := r.Line.evidence(ctx, &cfg)
 	if err != nil {
@@ -104,7 +103,7 @@ func openAside(ctx context.Context, cfg Config, name, dir string, r *asideRecord
 	if err := v.replay(ctx, r, ev); err != nil {
 		return nil, err
 	}
-	return v, v.findBase(ctx, cfg, r, ev, other)
+	return v, v.findBase(ctx, cfg, r, ev)
 }
 
 // viewTree is a tree of one commit, which nobody changes and nothing commits.
@@ -218,7 +217,7 @@ func copyFile(to, from string) error {
 
 // findBase opens the tree to compare with: the newest commit that this device and the drive
 // share, as far as it is still there; else the other device's.
-func (v *AsideView) findBase(ctx context.Context, cfg Config, r *asideRecord, line *Evidence, other *crypt.Head) (err error) {
+func (v *AsideView) findBase(ctx context.Context, cfg Config, r *asideRecord, line *Evidence) (err error) {
 	if r.Shared == r.Line.Sequence {
 		v.Base = fmt.Sprintf("commit %d, from which the drive goes on", r.Shared)
 		v.base, err = viewTree(ctx, cfg, line)
@@ -231,7 +230,7 @@ func (v *AsideView) findBase(ctx context.Context, cfg Config, r *asideRecord, li
 	var best *Evidence
 	for i := len(names) - 1; i >= 0; i-- {
 		n := names[i]
-		ours := n.Device == r.Line.Device && n.Sequence <= r.Shared
+		ours := n.Sequence <= r.Shared // of whichever device: both lines have it
 		theirs := n.Device != r.Line.Device && best == nil
 		if !ours && !theirs {
 			continue
@@ -253,8 +252,8 @@ func (v *AsideView) findBase(ctx context.Context, cfg Config, r *asideRecord, li
 	case best == nil:
 		v.Base = "nothing: no commit that the drive shares with this device is here, so all its files are taken"
 		return nil
-	case best.Head.Device == r.Line.Device:
-		v.Base = fmt.Sprintf("commit %d of this device", best.Head.Sequence)
+	case best.Head.Sequence <= r.Shared:
+		v.Base = fmt.Sprintf("commit %d, which the drive goes on from", best.Head.Sequence)
 	default:
 		v.Base = fmt.Sprintf("commit %d of %s: what that device has changed since it took over counts as a difference too", best.Head.Sequence, best.Head.Device)
 	}

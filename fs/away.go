@@ -93,11 +93,7 @@ func (c *committer) confirm(ctx context.Context) error {
 		if by == nil && l != nil && l.head.Device != t.cfg.Identity.Device() {
 			by = l
 		}
-		if by != nil {
-			t.displace(err, by.head)
-		} else {
-			t.displace(err, nil)
-		}
+		t.displace(err, by)
 		return err
 	}
 	t.unconfirmed = false

@@ -52,6 +52,9 @@ type committer struct {
 	// gave them up was written. They are not freed; the next commit either takes them off
 	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
+	// lines are the linked commits that were looked at by foreign: nil for those of this line,
+	// else the last number that the lines have in common. run's own.
+	lines map[CommitName]*uint64
 }
 
 func newCommitter(t *Tree) *committer {
@@ -292,7 +295,7 @@ func (c *committer) commit() (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
 	defer cancel()
-	if err := c.confirm(ctx); err != nil {
+	if err := errors.Join(c.t.mayCommit(), c.confirm(ctx)); err != nil {
 		return err
 	}
 	j := c.freeze()
@@ -336,7 +339,7 @@ func (c *committer) commit() (err error) {
 // link makes a written view a commit: it seals and links the head, and remembers it.
 func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaultTop) error {
 	t := c.t
-	if err := c.overtaken(ctx); err != nil {
+	if err := errors.Join(t.mayCommit(), c.overtaken(ctx)); err != nil {
 		return err
 	}
 	head := &crypt.Head{
@@ -348,11 +351,18 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 	if !t.top.head.IsZero() {
 		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
 	}
+	t.session.signOn(head)
 	info, err := linkHead(ctx, t.cfg, t.vault, t.state, head, w, c.unlinked)
 	if err != nil {
 		return err
 	}
 	top.commitInfo = info
+	t.mu.Lock()
+	t.line = lineOf(head, info.head)
+	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
+		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
+	}
+	t.mu.Unlock()
 	return nil
 }
 
@@ -397,7 +407,11 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
 	err = state.update(func(s *localState) {
 		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
-			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals)}
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals),
+			Session: ownSession(head, headCID).String()}
+		if own := head.Journals; s.Opened.Session == s.Accepted.Session && len(own) > 0 && own[0].Device == head.Device {
+			s.Opened.From, s.Opened.On = own[0].Position, s.Accepted.Head
+		}
 	})
 	return info, err
 }
@@ -411,6 +425,7 @@ const freeBatch = 20000
 func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	t := c.t
 	names, err := t.cfg.Store.Commits(ctx, t.vault.id.String())
+	all := slices.Clone(names)
 	// Numbers above our own are not ours: what somebody else links retires nothing.
 	names = slices.DeleteFunc(names, func(n CommitName) bool { return n.Sequence > top.sequence })
 	if err != nil || len(names) < 2 {
@@ -437,11 +452,15 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	for _, seq := range retained {
 		needs = min(needs, seq)
 	}
+	foreign := c.foreign(ctx, all)
+	for _, n := range foreign {
+		needs = min(needs, n)
+	}
 	for _, n := range names[:len(names)-2] {
 		if n.Sequence >= keep {
 			break
 		}
-		if slices.Contains(retained, n.Sequence) {
+		if _, ok := foreign[n]; ok || slices.Contains(retained, n.Sequence) {
 			continue
 		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {
@@ -486,6 +505,44 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 		return
 	}
 	c.freed = keys
+}
+
+// foreign are the linked commits of this device that are not of its line, each with the last
+// number that the lines have in common: another machine with the keys of this device has
+// made them. They are not unlinked, and what only they need is not freed.
+func (c *committer) foreign(ctx context.Context, names []CommitName) map[CommitName]uint64 {
+	t := c.t
+	out := map[CommitName]uint64{}
+	t.mu.Lock()
+	ours := t.line
+	t.mu.Unlock()
+	for _, n := range names {
+		if n.Device != t.cfg.Identity.Device() || slices.ContainsFunc(t.made, func(m madeCommit) bool { return m.sequence == n.Sequence }) {
+			continue
+		}
+		apart, known := c.lines[n]
+		if !known {
+			l, err := loadHead(ctx, &t.cfg, n)
+			if err != nil {
+				t.cfg.Log.Warn("a commit that is linked cannot be read", "sequence", n.Sequence, "error", err)
+				continue
+			}
+			theirs := lineOf(l.head, l.cid)
+			// Earlier versions noted no sessions. There is no telling whose their commits are.
+			if ours.to(theirs) == KinOther && len(sessionsOf(l.head.Journals)) > 0 {
+				parting := ours.parting(theirs)
+				apart = &parting
+			}
+			if c.lines == nil {
+				c.lines = map[CommitName]*uint64{}
+			}
+			c.lines[n] = apart
+		}
+		if apart != nil {
+			out[n] = *apart
+		}
+	}
+	return out
 }
 
 // close stops the goroutine after the attempt that runs.

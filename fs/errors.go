@@ -1,6 +1,9 @@
 package fs
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The meanings an operation of the tree can fail with. Layers above map them to errno
 // (fs/fuse) and to exit codes (daemon/cli), each in one table.
@@ -34,4 +37,7 @@ var (
 	ErrRollback = errors.New("the store was rolled back")
 	// ErrFork: two different heads carry the same device and sequence.
 	ErrFork = errors.New("the store shows a fork")
+	// ErrTwin: another machine has the keys of this device and has made commits beside it.
+	// It is an ErrFork.
+	ErrTwin = fmt.Errorf("two machines write as the same device: %w", ErrFork)
 )

@@ -46,11 +46,11 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		return HeadInfo{}, fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
 	old := ev.head
-	if old.Device != cfg.Identity.Device() {
+	if old.Device != cfg.Identity.Device() || from.OtherLine {
 		// From here on this device's state names the commit that is made below, and what it had
 		// written on its own could not be told from what others wrote.
 		because := fmt.Sprintf("this device took over from commit %d of %s", old.Sequence, old.Device)
-		if _, err := part(ctx, &cfg, state, old, because); err != nil {
+		if _, err := part(ctx, &cfg, state, lineOf(old, ev.headCID), because); err != nil {
 			return HeadInfo{}, err
 		}
 	}
@@ -93,6 +93,14 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 			return HeadInfo{}, err
 		}
 	}
+	if a := state.get().Accepted; from.OtherLine && a.Sequence > 0 && a.Head != ev.headCID.String() {
+		ours, err := a.line()
+		if err != nil {
+			return HeadInfo{}, err
+		}
+		giveUp(head, ours.session, ours.sequence)
+	}
+	newSession().signOn(head)
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)
 	if err != nil {
 		return HeadInfo{}, err
@@ -101,6 +109,9 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	err = state.update(func(s *localState) {
 		if s.Base == ev.headCID.String() {
 			s.Base = info.head.String()
+		}
+		if s.Opened.On == ev.headCID.String() {
+			s.Opened.On = info.head.String()
 		}
 	})
 	return info.info(), err

@@ -30,6 +30,20 @@ type localState struct {
 	// Parted is the head of the accepted commit whose changes were looked through when another
 	// device took over: what the drive does not have of them was set aside, and is not again.
 	Parted string `json:"parted,omitempty"`
+	// Opened is the last opening for writing, since the last commit.
+	Opened opening `json:"opened,omitzero"`
+	// Halted: another machine with the keys of this device wrote at the same time.
+	Halted bool `json:"halted,omitempty"`
+}
+
+// opening says on top of which head a session has written into the journal, and from which
+// record on. A head that neither is that one nor lists the session contains none of these
+// records, whatever it says of the journal: it was made by another machine, whose journal
+// has the same id and goes on with other records.
+type opening struct {
+	Session string `json:"session"`
+	From    uint64 `json:"from"` // the last record before
+	On      string `json:"on"`
 }
 
 type acceptedHead struct {
@@ -40,6 +54,9 @@ type acceptedHead struct {
 	Keyring  []byte `json:"keyring,omitempty"` // so that the journal opens without the store
 	// Turns are the commits with which devices took over, the last one of each.
 	Turns turns `json:"turns,omitempty"`
+	// Session is the session that made it; empty if an earlier version of this program wrote
+	// this, or made the head.
+	Session string `json:"session,omitempty"`
 }
 
 const reserveSequences = 64

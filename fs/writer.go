@@ -59,7 +59,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 		}
 		err = fmt.Errorf("%w: %s took over with commit %d; what only this device has is kept, and `ipfscloud aside` shows it", ErrOtherWriter, l.head.Device, l.head.Sequence)
 		t.mu.Lock()
-		t.displace(err, l.head)
+		t.displace(err, l)
 		t.mu.Unlock()
 		return err
 	}
@@ -69,16 +69,42 @@ func (c *committer) overtaken(ctx context.Context) error {
 // partFrom sets aside what this device has and the drive has not, when the newest commit is
 // one with which another device took over.
 func (t *Tree) partFrom(ctx context.Context, l *loadedHead) error {
-	other := l.head
 	if t.forked != nil {
-		other = t.forked.head
+		l = t.forked
 	}
-	if t.cfg.At != nil || t.cfg.ReadOnly || t.unconfirmed || other.Device == t.cfg.Identity.Device() ||
+	if t.cfg.At != nil || t.cfg.ReadOnly || t.unconfirmed || l.head.Device == t.cfg.Identity.Device() ||
 		t.forked == nil && !errors.Is(t.readOnly, ErrOtherWriter) {
 		return nil
 	}
-	_, err := part(ctx, &t.cfg, t.state, other, fmt.Sprintf("%s took over with commit %d", other.Device, other.Sequence))
+	_, err := part(ctx, &t.cfg, t.state, lineOf(l.head, l.cid), fmt.Sprintf("%s took over with commit %d", l.head.Device, l.head.Sequence))
 	return err
+}
+
+// Halt makes the tree read-only and says why among the alerts: another machine has written
+// in its place. Nothing is committed from then on; a commit that is being linked may still
+// end well. What is not committed stays in the journal. A second reason changes nothing.
+func (t *Tree) Halt(why error) {
+	t.mu.Lock()
+	first := t.halted == nil
+	if first {
+		t.halted = why
+		t.displace(why, nil)
+		t.alarm(why)
+	}
+	t.mu.Unlock()
+	if !first || t.journal == nil {
+		return
+	}
+	if err := t.state.update(func(s *localState) { s.Halted = true }); err != nil {
+		t.cfg.Log.Error("remembering that the drive was halted", "error", err)
+	}
+}
+
+// mayCommit tells why nothing is committed any more, or nil.
+func (t *Tree) mayCommit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halted
 }
 
 // Handover names the newest commit that a device has accepted, for another device that

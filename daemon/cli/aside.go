@@ -150,7 +150,7 @@ func (c *asideCommand) list(e *env, all []daemon.Aside) error {
 		if a.Changes > 0 {
 			what = append(what, fmt.Sprintf("%d changes that are in no commit", a.Changes))
 		}
-		if a.Commits > 0 {
+		if a.Beside {
 			what = append(what, "commits of this device that the drive does not go on from")
 		}
 		if a.Problem != "" {
