@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
 )
 
