@@ -44,6 +44,7 @@ type entry struct {
 	// As the cluster has it.
 	in         bool
 	wasIn      bool
+	mine       bool // it was wanted here once, or follows from Keeper.Supersede
 	ours       bool
 	name       string
 	metadata   map[string]string
@@ -165,7 +166,7 @@ func (b *book) want(wants []Want, now time.Time) {
 			e = b.enter(w.CID, now)
 			e.bad = !isCID(w.CID)
 		}
-		e.want, e.meta, e.seq = &w, b.metadataOf(&w), i
+		e.want, e.meta, e.seq, e.mine = &w, b.metadataOf(&w), i, true
 		if w.Newest {
 			b.newest = w.CID
 		}

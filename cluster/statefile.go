@@ -43,6 +43,7 @@ type keptPin struct {
 	Since time.Time `json:"since"`
 	In    bool      `json:"in,omitempty"`   // it was in the pin set
 	Held  bool      `json:"held,omitempty"` // it once was
+	Mine  bool      `json:"mine,omitempty"` // it was wanted here once
 }
 
 // load reads the state file. What it says of a pin counts when the cluster says nothing
@@ -119,7 +120,7 @@ func (b *book) kept() kept {
 	}
 	slices.SortStableFunc(order, func(x, y *entry) int { return cmp.Compare(settled(x), settled(y)) })
 	for _, e := range order[:min(len(order), maxKept)] {
-		s.Pins[e.cid] = keptPin{State: e.state, Since: e.since, In: e.wasIn, Held: e.held}
+		s.Pins[e.cid] = keptPin{State: e.state, Since: e.since, In: e.wasIn, Held: e.held, Mine: e.mine}
 	}
 	if !b.given { // nothing was looked at yet
 		s.Pins = b.before
@@ -143,6 +144,7 @@ func (b *book) remember(e *entry) {
 	}
 	delete(b.before, e.cid)
 	e.wasIn, e.held, e.last = p.In, p.Held, p
+	e.mine = e.mine || p.Mine
 }
 
 func replaceFile(path string, b []byte) error {

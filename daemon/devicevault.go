@@ -124,8 +124,13 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	if newest.Device != id.Device() && !v.takeOver {
 		return fs.HeadInfo{}, fmt.Errorf("%w: %s made commit %d", ErrOtherWriter, newest.Device, newest.Sequence)
 	}
-	if newest.Device == id.Device() && v.takeOver && !v.newEpoch {
+	if newest.Device == id.Device() && v.takeOver && !v.newEpoch && !other {
 		return newest, nil // it writes already
+	}
+	if other && newest.Device == id.Device() {
+		if err := keepLine(v.home, vault); err != nil {
+			return fs.HeadInfo{}, err
+		}
 	}
 	cfg.ReadOnly = false
 	name := fs.CommitName{Vault: vault, Device: newest.Device, Sequence: newest.Sequence}

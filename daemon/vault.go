@@ -59,7 +59,8 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	if s.pinWatch != nil {
 		// What cannot be reached now does not keep anybody from working.
-		err := s.pinWatch.look(ctx, firstWait, s.news(vault).judge)
+		s.own = &ownPins{home: h, device: s.p.Identity.Device(), vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
+		err := s.pinWatch.look(ctx, firstWait, s.news(vault).judge, s.own.adopt)
 		if err != nil && ctx.Err() == nil {
 			s.p.Log.Warn("looking for commits of other machines in Egress", "error", err)
 		}
@@ -85,6 +86,9 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	if s.egress != nil {
 		cfg.Replicas = s.egress
+		s.own.supersede = s.egress.keeper.Supersede
+		// A machine that was restored, or copied, hears of its other self there only.
+		cfg.Leap, cfg.Before = true, s.own.opened
 	}
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
@@ -93,7 +97,12 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 
 // pinJudges are those that see each look while the drive is mounted.
 func (s *Service) pinJudges(vault string) []pinJudge {
-	return []pinJudge{s.news(vault).watcher()}
+	judges := []pinJudge{s.news(vault).watcher()}
+	// What a device has written on its own after another one took over is not a twin's.
+	if !s.options.ReadOnly && s.own != nil && s.tree.Status().Commit.Device == s.p.Identity.Device() {
+		judges = append(judges, func(ctx context.Context, l *pinLook) error { return s.own.compare(ctx, s.tree, l) })
+	}
+	return judges
 }
 
 func (s *Service) news(vault string) news {

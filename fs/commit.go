@@ -52,9 +52,9 @@ type committer struct {
 	// gave them up was written. They are not freed; the next commit either takes them off
 	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
-	// lines are the linked commits that were looked at by foreign: nil for those of this line,
-	// else the last number that the lines have in common. run's own.
-	lines map[CommitName]*uint64
+	// branches are the linked commits that were looked at by foreign; nil for those of this
+	// line. run's own.
+	branches map[CommitName]*otherLine
 }
 
 func newCommitter(t *Tree) *committer {
@@ -452,7 +452,7 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	for _, seq := range retained {
 		needs = min(needs, seq)
 	}
-	foreign := c.foreign(ctx, all)
+	foreign := c.foreign(ctx, all, retained)
 	for _, n := range foreign {
 		needs = min(needs, n)
 	}
@@ -505,44 +505,6 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 		return
 	}
 	c.freed = keys
-}
-
-// foreign are the linked commits of this device that are not of its line, each with the last
-// number that the lines have in common: another machine with the keys of this device has
-// made them. They are not unlinked, and what only they need is not freed.
-func (c *committer) foreign(ctx context.Context, names []CommitName) map[CommitName]uint64 {
-	t := c.t
-	out := map[CommitName]uint64{}
-	t.mu.Lock()
-	ours := t.line
-	t.mu.Unlock()
-	for _, n := range names {
-		if n.Device != t.cfg.Identity.Device() || slices.ContainsFunc(t.made, func(m madeCommit) bool { return m.sequence == n.Sequence }) {
-			continue
-		}
-		apart, known := c.lines[n]
-		if !known {
-			l, err := loadHead(ctx, &t.cfg, n)
-			if err != nil {
-				t.cfg.Log.Warn("a commit that is linked cannot be read", "sequence", n.Sequence, "error", err)
-				continue
-			}
-			theirs := lineOf(l.head, l.cid)
-			// Earlier versions noted no sessions. There is no telling whose their commits are.
-			if ours.to(theirs) == KinOther && len(sessionsOf(l.head.Journals)) > 0 {
-				parting := ours.parting(theirs)
-				apart = &parting
-			}
-			if c.lines == nil {
-				c.lines = map[CommitName]*uint64{}
-			}
-			c.lines[n] = apart
-		}
-		if apart != nil {
-			out[n] = *apart
-		}
-	}
-	return out
 }
 
 // close stops the goroutine after the attempt that runs.

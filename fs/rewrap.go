@@ -99,6 +99,13 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 			return HeadInfo{}, err
 		}
 		giveUp(head, ours.session, ours.sequence)
+		if l := t.acceptedHead(ctx, a); l != nil {
+			for _, s := range sessionsOf(l.head.Journals) {
+				if !lists(old.Journals, sessionMark, s.Journal, s.Position) {
+					giveUp(head, s.Journal, s.Position)
+				}
+			}
+		}
 	}
 	newSession().signOn(head)
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)

@@ -249,6 +249,17 @@ const maxMade = 1024
 
 // Relate says how a commit stands to the newest one of the tree.
 func (t *Tree) Relate(ctx context.Context, name CommitName, commit CID) (Relative, error) {
+	t.mu.Lock()
+	i := slices.IndexFunc(t.made, func(m madeCommit) bool { return m.commit == commit })
+	if i >= 0 {
+		r := Relative{Kin: KinAncestor, HeadInfo: HeadInfo{Device: t.cfg.Identity.Device(), Sequence: t.made[i].sequence, Commit: commit}}
+		if i == len(t.made)-1 {
+			r.Kin = KinSame
+		}
+		t.mu.Unlock()
+		return r, nil
+	}
+	t.mu.Unlock()
 	name.Sequence = 0
 	l, err := loadCommit(ctx, &t.cfg, name, commit)
 	if err != nil {
