@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -59,6 +60,7 @@ func (s *Service) journalDir() string {
 func (s *Service) asides() ([]fs.Aside, error) {
 	all, err := fs.Asides(s.journalDir(), s.tree.Status().Vault)
 	if a, ok := s.tree.JournalAside(); ok {
+		all = slices.DeleteFunc(all, func(x fs.Aside) bool { return x.Name == a.Name })
 		all = append(all, a)
 	}
 	return all, err
@@ -75,7 +77,7 @@ func (s *Service) asideAlert() string {
 		return ""
 	}
 	since := all[0].Since
-	return fmt.Sprintf("since %s this device has changes that the drive does not have, because another device took over. "+
+	return fmt.Sprintf("since %s this device has changes that the drive does not have, because another one took its place. "+
 		"`ipfscloud aside list` shows them, `ipfscloud aside export NAME DIRECTORY` copies them out, `ipfscloud aside discard NAME` ends this alert",
 		since.Local().Format(time.DateTime))
 }

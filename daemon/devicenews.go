@@ -18,6 +18,15 @@ type news struct {
 	store  fs.Store
 	vault  string
 	log    *slog.Logger
+	// judged are pins that need no second look; nil where there is only one.
+	judged map[fs.CID]bool
+}
+
+// supersedes tells whether a commit is one that this device has to give way to.
+func (n news) supersedes(ctx context.Context, p pinned) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readHead)
+	defer cancel()
+	return fs.Supersedes(ctx, fs.Config{Store: n.store, Identity: n.id, Vault: n.vault, StateDir: n.home.State, Log: n.log}, p.name, p.cid)
 }
 
 // shared tells whether the identity has other devices, besides the recovery key.
@@ -69,7 +78,7 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	}
 	tries := 0
 	for _, p := range l.pins {
-		if p.name.Device == n.id.Device() || p.name.Sequence < known.Sequence || p.name.Sequence <= top {
+		if p.name.Device == n.id.Device() || p.name.Sequence <= top || n.judged[p.cid] {
 			continue
 		}
 		if tries++; tries > restoreTries {
@@ -77,6 +86,20 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 		}
 		if err := l.meet(ctx); err != nil {
 			return got, err
+		}
+		if p.name.Sequence < known.Sequence {
+			// Its number is lower than ours, and it may have taken over all the same, from an
+			// earlier commit than our newest.
+			newer, err := n.supersedes(ctx, p)
+			if err != nil && ctx.Err() != nil {
+				return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
+			}
+			if !newer {
+				if n.judged != nil && !errors.Is(err, fs.ErrUnavailable) {
+					n.judged[p.cid] = true
+				}
+				continue
+			}
 		}
 		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid)
 		switch {
@@ -98,6 +121,7 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 // learns of it before its next commit.
 func (n news) watcher() pinJudge {
 	var names []fs.CommitName // that were linked here
+	n.judged = map[fs.CID]bool{}
 	return func(ctx context.Context, l *pinLook) error {
 		got, err := n.link(ctx, l)
 		if err != nil || got.Sequence == 0 {

@@ -181,6 +181,9 @@ func (p *page) alerts() []horizon.Alert {
 	for i, text := range t.Alerts {
 		out = append(out, explain(text, t.Causes[i]))
 	}
+	if a := p.s.displaced.alert(); a != "" {
+		out = append(out, horizon.Alert{Severity: horizon.Critical, Text: a, Action: "See what only this device has:", Command: "ipfscloud aside list"})
+	}
 	if a := p.s.asideAlert(); a != "" {
 		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: a, Action: "See what there is:", Command: "ipfscloud aside list"})
 	}

@@ -56,6 +56,7 @@ type Service struct {
 	logins    *logins
 	egress    *egress               // nil: nothing keeps copies elsewhere
 	own       *ownPins              // what it says of commits with this device's name; nil without Egress
+	displaced *displacement         // nil without Egress
 	pinWatch  *pinWatch             // of commits that other machines make; nil without Egress
 	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
 	found     map[string][]Snapshot // in Egress, by vault, on such a machine

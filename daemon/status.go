@@ -72,6 +72,9 @@ func (s *Service) Status() Status {
 	if a := s.session.alert(); a != "" {
 		out.Alerts = append(out.Alerts, a)
 	}
+	if a := s.displaced.alert(); a != "" {
+		out.Alerts = append(out.Alerts, a)
+	}
 	if a := s.asideAlert(); a != "" {
 		out.Alerts = append(out.Alerts, a)
 	}

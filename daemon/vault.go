@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -60,7 +61,8 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if s.pinWatch != nil {
 		// What cannot be reached now does not keep anybody from working.
 		s.own = &ownPins{home: h, device: s.p.Identity.Device(), vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
-		err := s.pinWatch.look(ctx, firstWait, s.news(vault).judge, s.own.adopt)
+		s.displaced = &displacement{home: h, vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
+		err := s.pinWatch.look(ctx, firstWait, s.learnFirst, s.news(vault).judge, s.own.adopt)
 		if err != nil && ctx.Err() == nil {
 			s.p.Log.Warn("looking for commits of other machines in Egress", "error", err)
 		}
@@ -71,7 +73,7 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
 		return nil, err
 	}
-	cfg.Retained = s.snapshots.sequences
+	cfg.Retained = func() []uint64 { return slices.Concat(s.snapshots.sequences(), s.displaced.retained()) }
 	if s.p.Snapshot != "" {
 		if cfg.At, err = s.at(s.p.Snapshot); err != nil {
 			return nil, err
@@ -92,17 +94,35 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
-	return fs.Open(ctx, cfg)
+	t, err := fs.Open(ctx, cfg)
+	if err == nil && s.displaced != nil {
+		s.displaced.opened(ctx, t)
+	}
+	return t, err
 }
 
 // pinJudges are those that see each look while the drive is mounted.
 func (s *Service) pinJudges(vault string) []pinJudge {
 	judges := []pinJudge{s.news(vault).watcher()}
+	if s.displaced != nil {
+		judges = append(judges, s.displaced.judge)
+	}
 	// What a device has written on its own after another one took over is not a twin's.
 	if !s.options.ReadOnly && s.own != nil && s.tree.Status().Commit.Device == s.p.Identity.Device() {
 		judges = append(judges, func(ctx context.Context, l *pinLook) error { return s.own.compare(ctx, s.tree, l) })
 	}
 	return judges
+}
+
+// learnFirst reads the DID documents before the drive is opened: a device that was locked out
+// must not commit first and learn of it then.
+func (s *Service) learnFirst(ctx context.Context, l *pinLook) error {
+	ctx, cancel := context.WithTimeout(ctx, readHead) // a mount does not wait for many that nobody has
+	defer cancel()
+	if err := s.displaced.learn(ctx, l); err != nil {
+		s.p.Log.Info("a commit of another device cannot be read now", "error", err)
+	}
+	return nil
 }
 
 func (s *Service) news(vault string) news {

@@ -152,6 +152,10 @@ func Asides(journalDir, vault string) ([]Aside, error) {
 		a.Since, _ = time.Parse(asideTime, name)
 		out = append(out, a)
 	}
+	// A journal in its place says so itself if it cannot be committed.
+	if r, err := readAside(journalDir); err == nil {
+		out = append(out, r.aside(AsideJournal, vault))
+	}
 	return out, nil
 }
 
@@ -424,7 +428,8 @@ func (r *asideRecord) journalKey(ctx context.Context, id Identity) (crypt.Key, e
 }
 
 // JournalAside describes the journal of a tree that takes no more changes, if that has any
-// that the drive does not have. false if there is nothing.
+// that the drive does not have. false if there is nothing, or if the tree does not hold the
+// journal: then Asides lists it.
 func (t *Tree) JournalAside() (Aside, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -443,8 +448,11 @@ func (t *Tree) liveRecord() asideRecord {
 	s := t.state.get()
 	r := asideRecord{Since: t.displaced.at, Because: t.readOnly.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence,
 		JournalKeyring: s.JournalKeyring, Changes: t.pendingOps, Last: t.journal.Last()}
-	if t.displaced.by != nil {
+	switch {
+	case t.displaced.by != nil:
 		r.Shared = s.Accepted.divided(t.line, *t.displaced.by)
+	case t.displaced.shared > 0:
+		r.Shared = min(r.Shared, t.displaced.shared)
 	}
 	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head && kept.Last == r.Last {
 		r.Exported = kept.Exported
@@ -452,11 +460,52 @@ func (t *Tree) liveRecord() asideRecord {
 	return r
 }
 
+// note keeps what is known of the journal in its place beside it, for the time after this process.
+func (t *Tree) note() {
+	if _, ok := t.JournalAside(); !ok {
+		return
+	}
+	t.mu.Lock()
+	r := t.liveRecord()
+	t.mu.Unlock()
+	if err := writeAside(t.cfg.JournalDir, &r); err != nil {
+		t.cfg.Log.Error("noting what the journal stands on", "error", err)
+	}
+}
+
+// noteIdle does so for a tree that was not opened for writing, because its device may not write
+// any more: the journal may have what was never committed.
+func (t *Tree) noteIdle(ctx context.Context, why error) error {
+	s := t.state.get()
+	exists, err := hasJournal(t.cfg.JournalDir)
+	if err != nil || !exists || s.Accepted.Device != t.cfg.Identity.Device() {
+		return err
+	}
+	r := asideRecord{Since: t.cfg.Now().UTC(), Because: why.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence, JournalKeyring: s.JournalKeyring}
+	var mine *crypt.Head
+	if ev, err := s.Accepted.evidence(ctx, &t.cfg); err == nil {
+		mine = ev.head
+	}
+	if err := r.count(ctx, &t.cfg, mine); err != nil {
+		t.cfg.Log.Warn("the journal cannot be read now", "error", err)
+	}
+	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head {
+		if kept.Last == r.Last || kept.Exported.IsZero() {
+			return nil // it says what is to be said
+		}
+	}
+	if r.Changes == 0 {
+		return nil
+	}
+	return writeAside(t.cfg.JournalDir, &r)
+}
+
 // displacement says when a tree learnt that it may not write any more, and which line of
 // commits goes on in its place, if that is known.
 type displacement struct {
-	at time.Time
-	by *line
+	at     time.Time
+	by     *line
+	shared uint64 // if by is nil: the last commit that it has, as far as is known; 0 if it is not
 }
 
 // displace makes the tree read-only, once. What is not committed stays in the journal. The

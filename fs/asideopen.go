@@ -44,6 +44,9 @@ func OpenAside(ctx context.Context, cfg Config, name string) (*AsideView, error)
 		}
 		s := state.get()
 		r = &asideRecord{Since: cfg.Now(), Line: s.Accepted, Shared: s.Accepted.Sequence, JournalKeyring: s.JournalKeyring}
+		if kept, err := readAside(dir); err == nil && kept.Line.Head == r.Line.Head {
+			r = kept
+		}
 		return openAside(ctx, cfg, name, dir, r)
 	}
 	dir, err := findAside(cfg.JournalDir, name)

@@ -39,6 +39,9 @@ type committer struct {
 	ctx     context.Context // ends what the committer waits for
 	cancel  context.CancelFunc
 
+	looking sync.Mutex          // one look for commits of other devices at a time; before Tree.mu
+	looked  map[CommitName]bool // those that are no reason to stop; guarded by looking
+
 	mu       sync.Mutex
 	full     []*source    // to be sealed early
 	inHand   int          // those that are being sealed

@@ -223,7 +223,7 @@ func (t *Tree) adopt(f *frozenInode) {
 func (t *Tree) install(j *job, top vaultTop) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.top, t.position = top, j.position
+	t.top = top
 	if t.rekeyed == t.vault {
 		t.rekeyed = nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -398,7 +399,12 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return err
 		}
 	}
-	t.journal, t.contained, t.position = j, after, after
+	if err := os.Remove(filepath.Join(t.cfg.JournalDir, asideFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		j.Abandon()
+		t.stage.close()
+		return fmt.Errorf("the journal is written on: %w", err)
+	}
+	t.journal, t.contained = j, after
 	if err := t.replayJournal(ctx, after); err != nil {
 		j.Abandon()
 		t.stage.close()

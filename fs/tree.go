@@ -134,9 +134,8 @@ type Tree struct {
 	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
 	readOnly     error      // why, or nil
 	displaced    displacement
-	position     uint64 // of the journal, that the newest commit contains
-	halted       error  // why nothing is committed any more, or nil
-	line         line   // of the newest commit
+	halted       error // why nothing is committed any more, or nil
+	line         line  // of the newest commit
 	alerts       []string
 	causes       map[string]error // of alerts that come from an error
 	closed       bool
