@@ -25,7 +25,7 @@ var kinds = []struct {
 	err  error
 }{
 	{"login_refused", auth.ErrRefused}, {"rollback", auth.ErrRollback}, {"unavailable_did", auth.ErrUnavailable}, {"login_invalid", auth.ErrInvalid}, {"login_busy", auth.ErrBusy},
-	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
+	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"egress_refused", ErrEgressRefused}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
 	{"not_found", fs.ErrNotFound}, {"exists", fs.ErrExist}, {"not_supported", fs.ErrNotSupported}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"no_name", auth.ErrNoName}, {"no_network", ErrNoNetwork}, {"invalid", fs.ErrInvalid},
 }

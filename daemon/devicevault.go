@@ -27,6 +27,9 @@ type vaultChange struct {
 	newEpoch   bool
 	takeOver   bool // also if another device writes the drive
 	log        *slog.Logger
+	// displaces is told which commit of another device the change goes on from, before it is
+	// made; nil if nobody wants to know.
+	displaces func(ctx context.Context, vault string, newest fs.HeadInfo) error
 }
 
 // run makes the commit: through the daemon that has the drive, or in its place.
@@ -129,6 +132,11 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	}
 	if other && newest.Device == id.Device() {
 		if err := keepLine(v.home, vault); err != nil {
+			return fs.HeadInfo{}, err
+		}
+	}
+	if newest.Device != id.Device() && v.displaces != nil {
+		if err := v.displaces(ctx, vault, newest); err != nil {
 			return fs.HeadInfo{}, err
 		}
 	}

@@ -58,13 +58,14 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if s.pinWatch, err = newPinWatch(h, c, s.store, vault, s.p.Log); err != nil {
 		return nil, err
 	}
+	var looked error // what the look for commits in Egress failed with
 	if s.pinWatch != nil {
 		// What cannot be reached now does not keep anybody from working.
 		s.own = &ownPins{home: h, device: s.p.Identity.Device(), vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
 		s.displaced = &displacement{home: h, vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
-		err := s.pinWatch.look(ctx, firstWait, s.learnFirst, s.news(vault).judge, s.own.adopt)
-		if err != nil && ctx.Err() == nil {
-			s.p.Log.Warn("looking for commits of other machines in Egress", "error", err)
+		looked = s.pinWatch.look(ctx, firstWait, s.learnFirst, s.news(vault).judge, s.own.adopt)
+		if looked != nil && ctx.Err() == nil {
+			s.p.Log.Warn("looking for commits of other machines in Egress", "error", looked)
 		}
 	}
 	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
@@ -95,10 +96,25 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
 	t, err := fs.Open(ctx, cfg)
+	if errors.Is(err, fs.ErrNoCommits) {
+		return nil, s.noSource(err, looked)
+	}
 	if err == nil && s.displaced != nil {
 		s.displaced.opened(ctx, t)
 	}
 	return t, err
+}
+
+// noSource says why a device that was approved finds nothing of the drive: it was told of no
+// place where the data is, or that place does not answer, or has nothing either.
+func (s *Service) noSource(err, looked error) error {
+	switch {
+	case looked != nil:
+		return fmt.Errorf("%w, and Egress cannot be asked: %w", err, looked)
+	case s.pinWatch != nil:
+		return fmt.Errorf("%w: %w, and Egress at %s has none that this device can use; is it the one that the other device uses?", ErrNoSource, err, s.pinWatch.client.Endpoint())
+	}
+	return fmt.Errorf("%w: %w", ErrNoSource, err)
 }
 
 // pinJudges are those that see each look while the drive is mounted.

@@ -35,6 +35,9 @@ var (
 	ErrIntegrity = errors.New("integrity check failed")
 	// ErrRollback: the store shows an older state than this device has accepted.
 	ErrRollback = errors.New("the store was rolled back")
+	// ErrNoCommits: the store has no commit of the vault. Other devices have written it, and this
+	// one has never had it here, so that nothing was lost.
+	ErrNoCommits = errors.New("no commit of this drive is here")
 	// ErrFork: two different heads carry the same device and sequence.
 	ErrFork = errors.New("the store shows a fork")
 	// ErrTwin: another machine has the keys of this device and has made commits beside it.

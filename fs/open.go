@@ -252,6 +252,8 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	switch {
 	case best == nil && firstErr != nil:
 		return nil, firstErr
+	case best == nil && accepted.Sequence > 0 && accepted.Device != cfg.Identity.Device():
+		return nil, fmt.Errorf("%w; %s has made commit %d", ErrNoCommits, accepted.Device, accepted.Sequence)
 	case best == nil && accepted.Sequence > 0:
 		return nil, fmt.Errorf("commit %d was linked and the store shows none: %w: %w", accepted.Sequence, ErrRollback, ErrIntegrity)
 	case best == nil:

@@ -73,6 +73,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 		t.mu.Lock()
 		t.displace(err, l)
 		t.mu.Unlock()
+		t.note()
 		return err
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestExitCodes(t *testing.T) {
 		{auth.ErrNoIdentity, 3}, {daemon.ErrMountpointMissing, 3}, {daemon.ErrNotRunning, 3}, {daemon.ErrNotFound, 3},
 		{daemon.ErrNoEgress, 3}, {daemon.ErrNoFleet, 3}, {daemon.ErrFleetBinaries, 3}, {daemon.ErrFleetDown, 3},
 		{daemon.ErrFleetBusy, 8}, {daemon.ErrFleetConfig, 2}, {daemon.ErrFleetToken, 2}, {daemon.ErrFleetStart, 5},
-		{daemon.ErrDIDNotFound, 3}, {auth.ErrAwaits, 3}, {auth.ErrNoService, 3}, {daemon.ErrIdentityNotFound, 3},
+		{daemon.ErrDIDNotFound, 3}, {auth.ErrAwaits, 3}, {auth.ErrNoService, 3}, {daemon.ErrIdentityNotFound, 3}, {daemon.ErrNoSource, 3}, {daemon.ErrEgressRefused, 4},
 		{auth.ErrPassphrase, 4}, {auth.ErrRefused, 4}, {auth.ErrDevice, 4}, {auth.ErrDeactivated, 4}, {auth.ErrNoSession, 4}, {daemon.ErrNotRecipient, 4},
 		{auth.ErrUnavailable, 5}, {daemon.ErrUnavailable, 5}, {daemon.ErrDIDUnavailable, 5}, {context.DeadlineExceeded, 5},
 		{auth.ErrKeystore, 6}, {auth.ErrLog, 6}, {daemon.ErrTooOld, 6}, {auth.ErrRollback, 6}, {daemon.ErrRollback, 6}, {daemon.ErrFork, 6}, {daemon.ErrIntegrity, 6},
