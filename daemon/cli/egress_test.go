@@ -368,7 +368,8 @@ func TestEgressRefusals(t *testing.T) {
 	if out := d.ok("status"); !strings.Contains(out, "refuses the password") {
 		t.Errorf("status says %s", out)
 	}
-	d.umount()
+	d.says(ExitRefused, "credentials refused", "umount", "--flush", d.mnt)
+	d.ok("umount", d.mnt)
 	fresh := newHome(t)
 	fresh.ok("egress", "use", "--unchecked", refusing.URL, "--auth-file", d.path("old-password"))
 	fresh.says(ExitRefused, "credentials refused", "recover", "--phrase-in", d.path("phrase"), "--phrase-out", fresh.path("new phrase"), "--passfile", d.path("pass"))
