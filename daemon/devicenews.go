@@ -20,12 +20,6 @@ type news struct {
 	log    *slog.Logger
 }
 
-// shared tells whether the identity has other devices, besides the recovery key.
-func (n news) shared(ctx context.Context) bool {
-	list, err := n.id.Recipients(ctx)
-	return err == nil && len(list) > 2
-}
-
 // fetch looks once, for commands that work on a drive that is not mounted. Without Egress it
 // does nothing.
 func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
@@ -50,9 +44,6 @@ func (n news) judge(ctx context.Context, l *pinLook) error {
 // link links the newest commit of another device that Egress has and the node has not, if
 // it verifies, and returns its name.
 func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err error) {
-	if !n.shared(ctx) {
-		return got, nil
-	}
 	names, err := n.store.Commits(ctx, n.vault)
 	if err != nil {
 		return got, err
