@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ type pinLog struct {
 
 	mu    sync.Mutex
 	now   map[string]bool
-	heads map[string]map[string]bool // CIDs by device and sequence
+	heads map[string]map[string]bool // CIDs by device and sequence, as drives said of their newest commits
 }
 
 func watchPins(t *testing.T, f *fleet.Fleet) *pinLog {
@@ -64,12 +65,21 @@ func (p *pinLog) look(ctx context.Context) {
 	p.now = map[string]bool{}
 	for _, x := range found {
 		p.now[x.CID] = true
-		key := x.Metadata["device"] + "/" + x.Metadata["sequence"]
-		if p.heads[key] == nil {
-			p.heads[key] = map[string]bool{}
-		}
-		p.heads[key][x.CID] = true
 	}
+}
+
+// note enters the newest commit of a drive. What a pin says of itself may be the number of
+// the commit that it was made an update of.
+func (p *pinLog) note(d *drive) {
+	p.t.Helper()
+	w, c := d.whoami(), d.status().Commit
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := fmt.Sprintf("%s/%d", w.Device, c.Sequence)
+	if p.heads[key] == nil {
+		p.heads[key] = map[string]bool{}
+	}
+	p.heads[key][c.CID] = true
 }
 
 // has wants pins to be in the set now.
@@ -109,8 +119,9 @@ func copyHome(t *testing.T, from, to string) {
 }
 
 // stored writes a file and waits until it is said to be on two other machines.
-func (d *drive) stored(name string) {
+func (d *drive) stored(p *pinLog, name string) {
 	d.t.Helper()
+	defer p.note(d)
 	d.sh(`echo "$1" > "$1"`, name)
 	d.ok("sync", "--durability", "egress:2")
 }
@@ -145,7 +156,7 @@ func TestBackupPutBack(t *testing.T) {
 	d.use(f, bad.urls()...)
 	d.login()
 	d.mount()
-	d.stored("one")
+	d.stored(pins, "one")
 	backup := t.TempDir()
 	putBack := func() {
 		t.Helper()
@@ -167,10 +178,10 @@ func TestBackupPutBack(t *testing.T) {
 	copyHome(t, d.dir, backup)
 	d.login()
 	d.mount()
-	d.stored("two")
+	d.stored(pins, "two")
 	d.umount()
 	d.mount()
-	d.stored("three")
+	d.stored(pins, "three")
 	newest := d.status().Commit
 	d.umount()
 	d.ok("logout")
@@ -184,7 +195,7 @@ func TestBackupPutBack(t *testing.T) {
 	if got := d.sh("cat one two three"); got != "one\ntwo\nthree\n" {
 		t.Errorf("mounted from a backup, the drive has %q", got)
 	}
-	d.stored("four")
+	d.stored(pins, "four")
 	later := d.status().Commit
 	d.umount()
 	d.ok("logout")
@@ -197,6 +208,7 @@ func TestBackupPutBack(t *testing.T) {
 	d.sh("echo own > own")
 	d.ok("sync", "--durability", "ipfs")
 	own := d.status().Commit
+	pins.note(d)
 	bad.set(apiWell)
 	s := d.halted()
 	if !strings.Contains(strings.Join(s.Alerts, " "), "two machines write as the same device") {
@@ -218,7 +230,7 @@ func TestBackupPutBack(t *testing.T) {
 	if got := d.sh("cat one two three four; ls"); !strings.HasPrefix(got, "one\ntwo\nthree\nfour\n") || strings.Contains(got, "own") {
 		t.Errorf("after taking over the drive has %q", got)
 	}
-	d.stored("five")
+	d.stored(pins, "five")
 	if s := d.status(); s.State != "mounted" || len(s.Alerts) > 0 {
 		t.Errorf("after taking over: %+v", s)
 	}
@@ -243,7 +255,7 @@ func TestCopiedHome(t *testing.T) {
 	a.use(f)
 	a.login()
 	a.mount()
-	a.stored("before")
+	a.stored(pins, "before")
 	a.umount()
 	a.ok("logout")
 	b := newHome(t)
@@ -251,7 +263,7 @@ func TestCopiedHome(t *testing.T) {
 	copyHome(t, a.dir, b.dir)
 	a.login()
 	a.mount()
-	a.stored("a1")
+	a.stored(pins, "a1")
 	b.login()
 	b.mount()
 	if got := b.sh("cat before a1"); got != "before\na1\n" { // it comes after what it has
@@ -261,6 +273,7 @@ func TestCopiedHome(t *testing.T) {
 	b.ok("sync", "--durability", "ipfs")
 	a.halted()
 	one := a.status().Commit
+	pins.note(b)
 	_, _ = shell(a.mnt, "echo a2 > a2")
 	if _, _, code := a.run("sync", "--durability", "egress:2"); code == ExitOK {
 		t.Error("the first machine says that something is stored beside the copy's commits")
@@ -289,7 +302,7 @@ func TestPhraseOnSecondComputer(t *testing.T) {
 			a.use(f)
 			a.login()
 			a.mount()
-			a.stored("first")
+			a.stored(pins, "first")
 			enter := func() *drive {
 				t.Helper()
 				b := newHome(t)
@@ -318,6 +331,7 @@ func TestPhraseOnSecondComputer(t *testing.T) {
 					continue
 				}
 				if _, _, code := x.d.run("sync", "--durability", "egress:2"); code == ExitOK {
+					pins.note(x.d)
 					said = append(said, x.name)
 				}
 			}
