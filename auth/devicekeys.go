@@ -86,7 +86,7 @@ func grantOf(doc *did.Document, public []byte) Grant {
 func MayWrite(doc *did.Document, device string, at time.Time) error {
 	for _, k := range doc.KeysFor(did.Authentication) {
 		public, err := k.Ed25519()
-		if err != nil || deviceID(public) != device {
+		if err != nil || !names(doc, device, public) {
 			continue
 		}
 		g := grantOf(doc, public)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -62,8 +63,8 @@ func (k *Keeper) Want(wants []Want) {
 func (k *Keeper) Supersede(cids ...string) {
 	k.change(func(b *book, _ time.Time) {
 		for _, cid := range cids {
-			if e := b.pins[cid]; e != nil && !e.mine {
-				e.mine = true
+			if e := b.pins[cid]; e != nil && !slices.Contains(b.mine, cid) {
+				b.owns(cid)
 				b.version++
 			}
 		}

@@ -315,7 +315,7 @@ func (b *book) planUnpin(order []*entry, now time.Time) *action {
 		if e.want != nil || !e.in || !e.ours || e.waiting > 0 || !e.again.over(now) {
 			continue
 		}
-		if safe && e.mine || b.released[e.cid] {
+		if safe && slices.Contains(b.mine, e.cid) || b.released[e.cid] {
 			return &action{kind: doUnpin, cid: e.cid, told: b.reachable(e.toldTo, now)}
 		}
 	}

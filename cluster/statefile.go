@@ -27,6 +27,7 @@ const (
 type kept struct {
 	Version  int                `json:"version"`
 	Released []string           `json:"released,omitempty"`
+	Mine     []string           `json:"mine,omitempty"` // that may be unpinned, the newest last
 	Pins     map[string]keptPin `json:"pins,omitempty"`
 	// Peers were members within the last day, by ID: one that is away at the next start is
 	// still known.
@@ -43,7 +44,6 @@ type keptPin struct {
 	Since time.Time `json:"since"`
 	In    bool      `json:"in,omitempty"`   // it was in the pin set
 	Held  bool      `json:"held,omitempty"` // it once was
-	Mine  bool      `json:"mine,omitempty"` // it was wanted here once
 }
 
 // load reads the state file. What it says of a pin counts when the cluster says nothing
@@ -73,7 +73,7 @@ func (k *Keeper) load() error {
 	for _, cid := range s.Released {
 		k.book.released[cid] = true
 	}
-	k.book.before = s.Pins
+	k.book.before, k.book.mine = s.Pins, s.Mine
 	now := k.cfg.Now()
 	for id, p := range s.Peers {
 		if id == "" || now.Sub(p.Seen) > forgetAfter {
@@ -111,6 +111,7 @@ func (b *book) kept() kept {
 		s.Released = append(s.Released, cid)
 	}
 	slices.Sort(s.Released)
+	s.Mine = slices.Clone(b.mine)
 	order := slices.Clone(b.order())
 	settled := func(e *entry) int {
 		if e.state == StateHeld {
@@ -120,7 +121,7 @@ func (b *book) kept() kept {
 	}
 	slices.SortStableFunc(order, func(x, y *entry) int { return cmp.Compare(settled(x), settled(y)) })
 	for _, e := range order[:min(len(order), maxKept)] {
-		s.Pins[e.cid] = keptPin{State: e.state, Since: e.since, In: e.wasIn, Held: e.held, Mine: e.mine}
+		s.Pins[e.cid] = keptPin{State: e.state, Since: e.since, In: e.wasIn, Held: e.held}
 	}
 	if !b.given { // nothing was looked at yet
 		s.Pins = b.before
@@ -144,7 +145,6 @@ func (b *book) remember(e *entry) {
 	}
 	delete(b.before, e.cid)
 	e.wasIn, e.held, e.last = p.In, p.Held, p
-	e.mine = e.mine || p.Mine
 }
 
 func replaceFile(path string, b []byte) error {

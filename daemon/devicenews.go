@@ -29,12 +29,6 @@ func (n news) supersedes(ctx context.Context, p pinned) (bool, error) {
 	return fs.Supersedes(ctx, fs.Config{Store: n.store, Identity: n.id, Vault: n.vault, StateDir: n.home.State, Log: n.log}, p.name, p.cid)
 }
 
-// shared tells whether the identity has other devices, besides the recovery key.
-func (n news) shared(ctx context.Context) bool {
-	list, err := n.id.Recipients(ctx)
-	return err == nil && len(list) > 2
-}
-
 // fetch looks once, for commands that work on a drive that is not mounted. Without Egress it
 // does nothing.
 func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
@@ -59,9 +53,6 @@ func (n news) judge(ctx context.Context, l *pinLook) error {
 // link links the newest commit of another device that Egress has and the node has not, if
 // it verifies, and returns its name.
 func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err error) {
-	if !n.shared(ctx) {
-		return got, nil
-	}
 	names, err := n.store.Commits(ctx, n.vault)
 	if err != nil {
 		return got, err

@@ -486,5 +486,8 @@ func (e *egress) short(sequence uint64, n int, why error) error {
 	if u := e.unchecked(); u != "" {
 		why = fmt.Errorf("the copies are there, but %s: %w", u, why)
 	}
+	if e.keeper.Summary().Refused && !errors.Is(why, cluster.ErrRefused) {
+		why = fmt.Errorf("%w: %w", cluster.ErrRefused, why) // to try again does not help
+	}
 	return fmt.Errorf("%d of %d copies: %w: %w", held, n, fs.ErrUnavailable, why)
 }

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 
 const (
 	readHead  = 10 * time.Second // that the head of one commit may take to be read
-	postponed = 10 * time.Minute // until an old commit that cannot be read is tried again
+	postponed = time.Minute      // until an old commit that cannot be read is tried again
 )
 
 // ownPins judges the pins of this device's own commits. One that this machine has not made
@@ -183,6 +185,74 @@ func (o *ownPins) compare(ctx context.Context, t *fs.Tree, l *pinLook) error {
 		t.Halt(err)
 	}
 	return err
+}
+
+// others are the commits of this device that another machine has made, the newest first, as
+// the newest one that this device has accepted tells.
+func (o *ownPins) others(ctx context.Context, l *pinLook) (out []pinned, err error) {
+	known, cid, err := fs.LastAccepted(o.home.State, o.vault)
+	if err != nil || known.Sequence == 0 {
+		return nil, err
+	}
+	cfg := fs.Config{Store: o.store, Identity: o.id, Vault: o.vault, StateDir: o.home.State, Log: o.log}
+	err = o.each(ctx, l, known.Sequence, func(ctx context.Context, name fs.CommitName, commit fs.CID) (fs.Relative, error) {
+		if commit == cid {
+			return fs.Relative{Kin: fs.KinSame}, nil
+		}
+		return fs.Relate(ctx, cfg, name, commit)
+	}, func(p pinned, r fs.Relative) error {
+		if r.Kin == fs.KinDescendant || r.Kin == fs.KinOther {
+			p.name.Sequence = r.Sequence
+			out = append(out, p)
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b pinned) int { return cmp.Compare(b.name.Sequence, a.name.Sequence) })
+	return out, err
+}
+
+// meetTwin prepares a takeover from another machine with the keys of this one, if there is
+// one: its newest commit is linked in the node if its number is above this machine's, so
+// that the drive goes on from there. The others are returned: they are given up, and are
+// snapshots from then on.
+func (o *ownPins) meetTwin(ctx context.Context, w *pinWatch) (aside []pinned, err error) {
+	known, _, err := fs.LastAccepted(o.home.State, o.vault)
+	if err != nil {
+		return nil, err
+	}
+	err = w.look(ctx, lookWait, func(ctx context.Context, l *pinLook) error {
+		others, err := o.others(ctx, l)
+		if err != nil || len(others) == 0 {
+			return err
+		}
+		aside = others
+		if newest := others[0]; newest.name.Sequence > known.Sequence {
+			aside = nil // the next look tells of them
+			_, err = fs.Adopt(ctx, o.store, o.id, newest.name, newest.cid)
+		}
+		return err
+	})
+	return aside, err
+}
+
+// keepOthers makes snapshots of commits that are given up.
+func keepOthers(h Home, vault string, all []pinned) error {
+	s, err := readSnapshots(h.snapshotsFile(), vault)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if len(s.of(p.cid.String())) > 0 {
+			continue
+		}
+		now := time.Now().UTC()
+		err := s.add(vault, Snapshot{Name: fmt.Sprintf("of another machine, %s (commit %d)", now.Format(time.RFC3339), p.name.Sequence),
+			Device: p.name.Device, Sequence: p.name.Sequence, CID: p.cid.String(), Time: now})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepLine makes a snapshot of the newest commit of this machine, before it goes on from the

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -160,7 +161,7 @@ func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) 
 		return fs.Create(ctx, cfg)
 	case 1:
 		s.p.Log.Info("found the vault in the store", "vault", found[0].Vault, "sequence", found[0].Head.Sequence)
-		return found[0].Vault, nil
+		return found[0].Vault, s.succeed(ctx, cfg, found[0])
 	}
 	ids := make([]string, len(found))
 	for i, f := range found {
@@ -168,6 +169,25 @@ func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) 
 	}
 	return "", fmt.Errorf("the store holds %d vaults of this identity (%s): write the one to use into %s: %w",
 		len(found), strings.Join(ids, ", "), s.p.Home.vaultFile(), fs.ErrInvalid)
+}
+
+// succeed takes over a vault that this machine sees for the first time from another machine
+// of the same did:key. To restore a phrase is to say that the drive is to be used here; the
+// other machine, should it be in use still, learns of it and keeps what it has.
+func (s *Service) succeed(ctx context.Context, cfg fs.Config, f fs.Found) error {
+	device := s.p.Identity.Device()
+	if f.Head.Device == device || !auth.SameKey(f.Head.Device, device) || s.options.ReadOnly {
+		return nil
+	}
+	cfg.JournalDir = filepath.Join(s.p.Home.Journal, f.Vault)
+	cfg.Committed = nil
+	name := fs.CommitName{Vault: f.Vault, Device: f.Head.Device, Sequence: f.Head.Sequence}
+	h, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: f.Head.Commit, Open: s.p.Identity.OpenWrapped})
+	if err != nil {
+		return fmt.Errorf("taking over from %s: %w", f.Head.Device, err)
+	}
+	s.p.Log.Warn("this machine writes the drive from now on", "device", device, "before", f.Head.Device, "sequence", h.Sequence)
+	return nil
 }
 
 func readVault(path string) (string, error) {

@@ -20,6 +20,15 @@ type Rewrapped struct {
 	// OtherLine lets it follow a head that is not a successor of what this device has
 	// accepted; see Newest.
 	OtherLine bool
+	// Aside are the ends of lines that are given up: commits of this device that another
+	// machine with its keys has made. They are told no more.
+	Aside []NamedCommit
+}
+
+// NamedCommit is a commit directory and the name that it has, or should have.
+type NamedCommit struct {
+	Name   CommitName
+	Commit CID
 }
 
 // Rewrap makes the next commit of a vault: the same tree, under a keyring that is wrapped
@@ -100,12 +109,15 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		}
 		giveUp(head, ours.session, ours.sequence)
 		if l := t.acceptedHead(ctx, a); l != nil {
-			for _, s := range sessionsOf(l.head.Journals) {
-				if !lists(old.Journals, sessionMark, s.Journal, s.Position) {
-					giveUp(head, s.Journal, s.Position)
-				}
-			}
+			giveUpLine(head, l)
 		}
+	}
+	for _, c := range from.Aside {
+		l, err := loadCommit(ctx, &cfg, c.Name, c.Commit)
+		if err != nil {
+			return HeadInfo{}, fmt.Errorf("a line to give up: %w", err)
+		}
+		giveUpLine(head, l)
 	}
 	newSession().signOn(head)
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)

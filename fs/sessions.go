@@ -108,6 +108,16 @@ func giveUp(h *crypt.Head, s session, sequence uint64) {
 	h.Journals = replaceMarked(h.Journals, asideMark, list, maxAside)
 }
 
+// giveUpLine enters so what a line has that this one has not.
+func giveUpLine(h *crypt.Head, l *loadedHead) {
+	giveUp(h, ownSession(l.head, l.cid), l.head.Sequence)
+	for _, s := range sessionsOf(l.head.Journals) {
+		if !lists(h.Journals, sessionMark, s.Journal, s.Position) {
+			giveUp(h, s.Journal, s.Position)
+		}
+	}
+}
+
 // Kinship is how a commit stands to the newest one of this device's line.
 type Kinship int
 

@@ -27,12 +27,6 @@ func (t *Tree) checkWriter(ctx context.Context, l *loadedHead) error {
 	return nil
 }
 
-// shared tells whether others have the vault's key too, besides the recovery key.
-func (v *vaultKeys) shared() bool {
-	r, err := crypt.DecodeKeyring(v.keyring)
-	return err == nil && len(r.Entries) > 2
-}
-
 // overtaken looks for a commit of another device that this one has to give way to, before we
 // make one beside it. From then on the tree is read-only; what is not committed stays in the
 // journal.
@@ -46,9 +40,6 @@ func (c *committer) overtaken(ctx context.Context) error {
 	t.mu.Lock()
 	vault, seen := t.vault, turnsOf(t.carried)
 	t.mu.Unlock()
-	if !vault.shared() {
-		return nil
-	}
 	names, err := t.cfg.Store.Commits(ctx, vault.id.String())
 	if err != nil {
 		return fmt.Errorf("looking for commits of other devices: %w", err)
