@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ type Snapshot struct {
 	Sequence uint64    `json:"sequence"`
 	CID      string    `json:"cid"` // of the commit
 	Time     time.Time `json:"time"`
+	// Keyring opens the commit, if it was made before this device was let in: sealed to this
+	// device and the recovery key.
+	Keyring []byte `json:"keyring,omitempty"`
 	// Copies of Target, and State, as Egress tells them; empty without one, or while the
 	// drive is not mounted.
 	Copies int    `json:"copies,omitempty"`
@@ -253,7 +257,7 @@ func (s *Service) at(name string) (*fs.At, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %q: %w: %w", name, fs.ErrIntegrity, err)
 	}
-	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid}, nil
+	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid, Keyring: x.Keyring}, nil
 }
 
 // restoreSnapshots is how many snapshots are looked for, the newest.
@@ -262,20 +266,27 @@ const restoreSnapshots = 100
 // snapshotsAmong are the snapshots among the commits that Egress keeps of a vault. It does
 // not know their names: here they are called by their times.
 func (s *Service) snapshotsAmong(ctx context.Context, commits []pinned) (all []Snapshot) {
+	return snapshotsAmong(commits, s.p.Log, func(c pinned) (fs.HeadInfo, []byte, error) {
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+		return h, nil, err
+	})
+}
+
+func snapshotsAmong(commits []pinned, log *slog.Logger, inspect func(pinned) (fs.HeadInfo, []byte, error)) (all []Snapshot) {
 	for _, c := range commits {
 		if !c.snapshot || len(all) == restoreSnapshots {
 			continue
 		}
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+		h, ring, err := inspect(c)
 		if err != nil {
-			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
+			log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
 			continue
 		}
 		name := h.Time.UTC().Format(time.RFC3339)
 		if slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name }) {
 			name += fmt.Sprintf(" (%d)", h.Sequence)
 		}
-		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.cid.String(), Time: h.Time})
+		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.cid.String(), Time: h.Time, Keyring: ring})
 	}
 	return all
 }
