@@ -42,7 +42,7 @@ const (
 // judge is a pinJudge.
 func (d *displacement) judge(ctx context.Context, l *pinLook) error {
 	missing := d.learn(ctx, l)
-	if err := d.lookAgain(ctx, l); err != nil {
+	if err := d.lookAgain(ctx); err != nil {
 		return err
 	}
 	if missing == nil {
@@ -123,17 +123,19 @@ func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
 	d.tree = t
 	if id, ok := d.id.(fs.Delegator); ok {
 		if err := id.MayWrite(ctx, d.id.Device(), time.Now()); mayNot(err) {
-			_, d.locked = d.lockedOut(ctx, err) // no look has begun yet
+			short, long, since := d.lockedOut(ctx, err)
+			d.locked = long // no look has begun yet
+			t.Displace(ctx, fmt.Errorf("%w: %s", fs.ErrReadOnly, short), since)
 		}
 	}
 }
 
 // lookAgain makes the drive read-only if it must be.
-func (d *displacement) lookAgain(ctx context.Context, l *pinLook) error {
+func (d *displacement) lookAgain(ctx context.Context) error {
 	err := d.tree.LookAgain(ctx)
 	if mayNot(err) {
-		short, long := d.lockedOut(ctx, err)
-		d.tree.Displace(fmt.Errorf("%w: %s", fs.ErrReadOnly, short), d.shared(l))
+		short, long, since := d.lockedOut(ctx, err)
+		d.tree.Displace(ctx, fmt.Errorf("%w: %s", fs.ErrReadOnly, short), since)
 		d.mu.Lock()
 		d.locked = long
 		d.mu.Unlock()
@@ -144,24 +146,6 @@ func (d *displacement) lookAgain(ctx context.Context, l *pinLook) error {
 // mayNot tells an answer of the identity from one that could not be had.
 func mayNot(err error) bool {
 	return errors.Is(err, auth.ErrDevice) || errors.Is(err, auth.ErrDeactivated) || errors.Is(err, auth.ErrScope)
-}
-
-// shared is the last commit that others went on from, as far as their pins tell: the newest
-// that is older than all of theirs that came after this device's line divided.
-func (d *displacement) shared(l *pinLook) uint64 {
-	d.mu.Lock()
-	confirmed := d.kept[0]
-	d.mu.Unlock()
-	first := uint64(0)
-	for _, p := range l.pins {
-		if p.name.Device != d.id.Device() && p.name.Sequence > confirmed && (first == 0 || p.name.Sequence < first) {
-			first = p.name.Sequence
-		}
-	}
-	if first == 0 {
-		return confirmed
-	}
-	return first - 1
 }
 
 // confirm notes that a look has shown nobody who writes in this device's place. The commit
@@ -201,39 +185,43 @@ func (d *displacement) alert() string {
 	return d.locked
 }
 
+// mayLag is how much earlier than a recovery or revocation the commit was looked for that it goes
+// on from, at most; and how wrong the clocks of two machines may be.
+const mayLag = time.Hour
+
 // lockedOut says in plain words why this device may not write any more, in a few words and with
-// what to do.
-func (d *displacement) lockedOut(ctx context.Context, err error) (short, long string) {
+// what to do; and what was changed before since those who write now have seen.
+func (d *displacement) lockedOut(ctx context.Context, err error) (short, long string, since time.Time) {
 	const kept = "What only this device has stays here: `ipfscloud aside list` and `ipfscloud aside export` show it and copy it out. "
-	if how := d.removed(ctx); how != "" {
+	if how, at := d.removed(ctx); how != "" {
 		return "this device was locked out of the identity",
-			"this device was locked out of the identity: it was " + how + ". Nothing that it writes reaches the drive any more; the drive is read-only here. " + kept +
-				"To join again, empty this home with `ipfscloud destroy` after that, and run `ipfscloud device add`"
+			"this device was locked out of the identity: it was " + how + " at " + at.Local().Format(time.DateTime) + ". Nothing that it writes reaches the drive any more; the drive is read-only here. " + kept +
+				"To join again, empty this home with `ipfscloud destroy` after that, and run `ipfscloud device add`", at.Add(-mayLag)
 	}
 	if errors.Is(err, auth.ErrDeactivated) {
-		return "the identity was given up", "the identity was given up for good: nobody writes this drive any more. " + kept
+		return "the identity was given up", "the identity was given up for good: nobody writes this drive any more. " + kept, since
 	}
 	return "this device may not write any more", fmt.Sprintf("this device may not write any more: %v. %s"+
-		"A device with all rights can let it in again: `ipfscloud device add` here asks for that", err, kept)
+		"A device with all rights can let it in again: `ipfscloud device add` here asks for that", err, kept), since
 }
 
 // removed says how and when the DID document was changed so that it does not list this device
 // any more; "" if it does.
-func (d *displacement) removed(ctx context.Context) string {
+func (d *displacement) removed(ctx context.Context) (how string, at time.Time) {
 	history, err := auth.DeviceHistory(ctx, d.home.Keystore)
 	if err != nil {
 		d.log.Warn("the history of the DID document", "error", err)
-		return ""
+		return "", at
 	}
 	for _, p := range history {
 		if !p.This || p.Removed.Version == "" {
 			continue
 		}
-		how := "revoked"
+		how = "revoked"
 		if p.Removed.By == auth.ByRecovery {
 			how = "left out when the identity was recovered with the recovery phrase"
 		}
-		return how + " at " + p.Removed.Time.Local().Format(time.DateTime)
+		return how, p.Removed.Time
 	}
-	return ""
+	return "", at
 }

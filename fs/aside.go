@@ -58,6 +58,9 @@ type asideRecord struct {
 	Because string       `json:"because"`
 	Line    acceptedHead `json:"line"`
 	Shared  uint64       `json:"shared"`
+	// ChangedSince, if it is not zero, stands in for Shared: this device cannot open the commits of those
+	// who write the drive now, and knows only that they saw all that it wrote before this time.
+	ChangedSince time.Time `json:"changed_since,omitzero"`
 	// JournalKeyring has the key of the journal, where that is not the key of Line's keyring.
 	JournalKeyring []byte `json:"journal_keyring,omitempty"`
 	Changes        int    `json:"changes"`
@@ -67,9 +70,13 @@ type asideRecord struct {
 }
 
 func (r *asideRecord) aside(name, vault string) Aside {
-	return Aside{Name: name, Since: r.Since, Because: r.Because,
+	a := Aside{Name: name, Since: r.Since, Because: r.Because,
 		Line:   CommitName{Vault: vault, Device: r.Line.Device, Sequence: r.Line.Sequence},
 		Shared: r.Shared, Changes: r.Changes, Exported: r.Exported}
+	if !r.ChangedSince.IsZero() {
+		a.Shared = 0
+	}
+	return a
 }
 
 // keyring is the keyring that the journal's key comes from.
@@ -437,7 +444,7 @@ func (t *Tree) JournalAside() (Aside, bool) {
 		return Aside{}, false
 	}
 	r := t.liveRecord()
-	if t.pendingOps == 0 && r.Shared == r.Line.Sequence {
+	if t.pendingOps == 0 && !r.beside(t.top.time) {
 		return Aside{}, false
 	}
 	return r.aside(AsideJournal, t.vault.id.String()), true
@@ -451,8 +458,8 @@ func (t *Tree) liveRecord() asideRecord {
 	switch {
 	case t.displaced.by != nil:
 		r.Shared = s.Accepted.divided(t.line, *t.displaced.by)
-	case t.displaced.shared > 0:
-		r.Shared = min(r.Shared, t.displaced.shared)
+	case !t.displaced.since.IsZero():
+		r.ChangedSince = t.displaced.since
 	}
 	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head && kept.Last == r.Last {
 		r.Exported = kept.Exported
@@ -473,28 +480,40 @@ func (t *Tree) note() {
 	}
 }
 
+// beside tells whether there are commits that the drive may not have; newest is the time of the
+// last one.
+func (r *asideRecord) beside(newest time.Time) bool {
+	if !r.ChangedSince.IsZero() {
+		return !newest.Before(r.ChangedSince)
+	}
+	return r.Shared != r.Line.Sequence
+}
+
 // noteIdle does so for a tree that was not opened for writing, because its device may not write
 // any more: the journal may have what was never committed.
-func (t *Tree) noteIdle(ctx context.Context, why error) error {
+func (t *Tree) noteIdle(ctx context.Context, why error, since time.Time) error {
 	s := t.state.get()
 	exists, err := hasJournal(t.cfg.JournalDir)
 	if err != nil || !exists || s.Accepted.Device != t.cfg.Identity.Device() {
 		return err
 	}
-	r := asideRecord{Since: t.cfg.Now().UTC(), Because: why.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence, JournalKeyring: s.JournalKeyring}
+	r := asideRecord{Since: t.cfg.Now().UTC(), Because: why.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence, ChangedSince: since,
+		JournalKeyring: s.JournalKeyring}
 	var mine *crypt.Head
+	var newest time.Time
 	if ev, err := s.Accepted.evidence(ctx, &t.cfg); err == nil {
-		mine = ev.head
+		mine, newest = ev.head, ev.Head.Time
 	}
 	if err := r.count(ctx, &t.cfg, mine); err != nil {
 		t.cfg.Log.Warn("the journal cannot be read now", "error", err)
 	}
 	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head {
-		if kept.Last == r.Last || kept.Exported.IsZero() {
+		if kept.Last == r.Last && (since.IsZero() || !kept.ChangedSince.IsZero()) {
 			return nil // it says what is to be said
 		}
+		r.Since = kept.Since
 	}
-	if r.Changes == 0 {
+	if r.Changes == 0 && !r.beside(newest) {
 		return nil
 	}
 	return writeAside(t.cfg.JournalDir, &r)
@@ -503,9 +522,9 @@ func (t *Tree) noteIdle(ctx context.Context, why error) error {
 // displacement says when a tree learnt that it may not write any more, and which line of
 // commits goes on in its place, if that is known.
 type displacement struct {
-	at     time.Time
-	by     *line
-	shared uint64 // if by is nil: the last commit that it has, as far as is known; 0 if it is not
+	at    time.Time
+	by    *line
+	since time.Time // if by is nil: what was changed before it is in that line; zero if all is
 }
 
 // displace makes the tree read-only, once. What is not committed stays in the journal. The

@@ -43,7 +43,8 @@ func (s spot) isDir() bool { return s.attr.Mode&ModeType == ModeDir }
 type differ struct {
 	ctx        context.Context
 	mine, base *Tree
-	prune      bool // two directories that are the same page are the same, with all below them
+	since      int64 // what was changed before is left out, if there is no base
+	prune      bool  // two directories that are the same page are the same, with all below them
 
 	out     []Difference
 	dirs    []spot       // directories that are in mine only, or stand elsewhere in base
@@ -61,6 +62,9 @@ func (v *AsideView) Walk(ctx context.Context, fn func(Difference) error) error {
 		return err
 	}
 	if v.base == nil {
+		if !v.since.IsZero() {
+			d.since = v.since.UnixNano()
+		}
 		if err := d.all(spot{attr: top}); err != nil {
 			return err
 		}
@@ -230,7 +234,7 @@ func (d *differ) all(dir spot) error {
 	for _, a := range have {
 		if a.isDir() {
 			d.dirs = append(d.dirs, a)
-		} else {
+		} else if a.attr.Ctime >= d.since {
 			d.files = append(d.files, a)
 		}
 	}
@@ -254,7 +258,9 @@ func (d *differ) resolve() error {
 			err = d.pair(a, b)
 			drop(d.base, b)
 		} else {
-			d.out = append(d.out, Difference{Kind: DifferenceNew, Path: a.path, Content: true})
+			if a.attr.Ctime >= d.since {
+				d.out = append(d.out, Difference{Kind: DifferenceNew, Path: a.path, Content: true})
+			}
 			err = d.all(a)
 		}
 		if err != nil {
@@ -274,6 +280,9 @@ func (d *differ) resolve() error {
 	}
 	for _, a := range d.files {
 		x := Difference{Kind: DifferenceNew, Path: a.path, Content: true}
+		if d.since > 0 && a.attr.Btime < d.since {
+			x.Kind = DifferenceChanged
+		}
 		if b, ok := d.removed[a.attr.Ino]; ok {
 			x.Kind, x.Old = DifferenceRenamed, b.path
 			delete(d.removed, a.attr.Ino)

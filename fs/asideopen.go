@@ -23,7 +23,8 @@ type AsideView struct {
 	Base string
 
 	mine    *Tree
-	base    *Tree // nil: nothing to compare with, everything counts as new
+	base    *Tree     // nil: nothing to compare with, everything counts as new
+	since   time.Time // without a base: what was changed before counts as unchanged
 	record  *asideRecord
 	scratch string
 	dir     string // of the aside
@@ -220,6 +221,12 @@ func copyFile(to, from string) error {
 // findBase opens the tree to compare with: the newest commit that this device and the drive
 // share, as far as it is still there; else the other device's.
 func (v *AsideView) findBase(ctx context.Context, cfg Config, r *asideRecord, line *Evidence) (err error) {
+	if !r.ChangedSince.IsZero() {
+		v.since = r.ChangedSince
+		v.Base = fmt.Sprintf("nothing, because this device cannot read the drive any more: all that was changed since %s is taken, and what was removed is not listed",
+			r.ChangedSince.Local().Format(time.DateTime))
+		return nil
+	}
 	if r.Shared == r.Line.Sequence {
 		v.Base = fmt.Sprintf("commit %d, from which the drive goes on", r.Shared)
 		v.base, err = viewTree(ctx, cfg, line)

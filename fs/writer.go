@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -100,16 +101,21 @@ func (t *Tree) LookAgain(ctx context.Context) error {
 	return t.commits.overtaken(ctx)
 }
 
-// Displace makes the tree read-only: this device may not write any more. shared is the number of
-// the last commit that whoever writes now has seen, as far as that is known; 0 if it is not.
-func (t *Tree) Displace(why error, shared uint64) {
+// Displace makes the tree read-only: this device may not write any more. Those who write the
+// drive now have seen all that was changed before since, and perhaps nothing that was changed
+// later; the zero time if they have seen all commits.
+func (t *Tree) Displace(ctx context.Context, why error, since time.Time) {
 	t.mu.Lock()
 	t.displace(why, nil)
-	if t.displaced.by == nil && shared > 0 {
-		t.displaced.shared = shared
+	if t.displaced.by == nil {
+		t.displaced.since = since
 	}
 	t.mu.Unlock()
-	t.note()
+	if t.journal != nil {
+		t.note()
+	} else if err := t.noteIdle(ctx, why, since); err != nil {
+		t.cfg.Log.Error("noting what the journal stands on", "error", err)
+	}
 }
 
 // Supersedes tells whether a commit that was found outside the store is one that this device
@@ -143,7 +149,7 @@ func (t *Tree) partFrom(ctx context.Context, l *loadedHead) error {
 	}
 	if t.readOnly != nil && t.forked == nil && t.cfg.At == nil && !t.cfg.ReadOnly && l.head.Device == t.cfg.Identity.Device() &&
 		!errors.Is(t.readOnly, ErrRollback) && !errors.Is(t.readOnly, ErrFork) {
-		return t.noteIdle(ctx, t.readOnly)
+		return t.noteIdle(ctx, t.readOnly, time.Time{})
 	}
 	if t.cfg.At != nil || t.cfg.ReadOnly || t.unconfirmed || l.head.Device == t.cfg.Identity.Device() ||
 		t.forked == nil && !errors.Is(t.readOnly, ErrOtherWriter) {
