@@ -130,6 +130,25 @@ func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
 	}
 }
 
+// refused explains why the drive cannot be opened, if the reason is that the DID document does not
+// list this device any more: then not even its own commits are believed, and what the drive says
+// of that would sound as if they were damaged.
+func (d *displacement) refused(ctx context.Context, cfg fs.Config, err error) error {
+	id, ok := d.id.(fs.Delegator)
+	if !ok || ctx.Err() != nil || !mayNot(id.MayWrite(ctx, d.id.Device(), time.Now())) {
+		return err
+	}
+	if how, _ := d.removed(ctx); how == "" {
+		return err
+	}
+	short, long, since := d.lockedOut(ctx, auth.ErrDevice)
+	if noteErr := fs.NoteLockedOut(ctx, cfg, errors.New(short), since); noteErr != nil {
+		d.log.Error("noting what only this device has", "error", noteErr)
+	}
+	d.log.Info("the drive cannot be opened", "error", err)
+	return fmt.Errorf("%s: %w", long, auth.ErrDevice)
+}
+
 // lookAgain makes the drive read-only if it must be.
 func (d *displacement) lookAgain(ctx context.Context) error {
 	err := d.tree.LookAgain(ctx)

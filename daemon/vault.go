@@ -100,10 +100,14 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if errors.Is(err, fs.ErrNoCommits) {
 		return nil, s.noSource(err, looked)
 	}
-	if err == nil && s.displaced != nil {
-		s.displaced.opened(ctx, t)
+	if s.displaced == nil {
+		return t, err
 	}
-	return t, err
+	if err != nil {
+		return nil, s.displaced.refused(ctx, cfg, err)
+	}
+	s.displaced.opened(ctx, t)
+	return t, nil
 }
 
 // noSource says why a device that was approved finds nothing of the drive: it was told of no

@@ -492,22 +492,36 @@ func (r *asideRecord) beside(newest time.Time) bool {
 // noteIdle does so for a tree that was not opened for writing, because its device may not write
 // any more: the journal may have what was never committed.
 func (t *Tree) noteIdle(ctx context.Context, why error, since time.Time) error {
-	s := t.state.get()
-	exists, err := hasJournal(t.cfg.JournalDir)
-	if err != nil || !exists || s.Accepted.Device != t.cfg.Identity.Device() {
+	return noteIdle(ctx, &t.cfg, t.state.get(), why, since)
+}
+
+// NoteLockedOut does so for a drive that cannot be opened at all any more: the DID document does
+// not list this device, so that not even its own commits are believed. since is that of Displace.
+func NoteLockedOut(ctx context.Context, cfg Config, why error, since time.Time) error {
+	cfg.fill()
+	state, err := openState(cfg.StateDir)
+	if err != nil {
 		return err
 	}
-	r := asideRecord{Since: t.cfg.Now().UTC(), Because: why.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence, ChangedSince: since,
+	return noteIdle(ctx, &cfg, state.get(), why, since)
+}
+
+func noteIdle(ctx context.Context, cfg *Config, s localState, why error, since time.Time) error {
+	exists, err := hasJournal(cfg.JournalDir)
+	if err != nil || !exists || s.Accepted.Device != cfg.Identity.Device() {
+		return err
+	}
+	r := asideRecord{Since: cfg.Now().UTC(), Because: why.Error(), Line: s.Accepted, Shared: s.Accepted.Sequence, ChangedSince: since,
 		JournalKeyring: s.JournalKeyring}
 	var mine *crypt.Head
 	var newest time.Time
-	if ev, err := s.Accepted.evidence(ctx, &t.cfg); err == nil {
+	if ev, err := s.Accepted.evidence(ctx, cfg); err == nil {
 		mine, newest = ev.head, ev.Head.Time
 	}
-	if err := r.count(ctx, &t.cfg, mine); err != nil {
-		t.cfg.Log.Warn("the journal cannot be read now", "error", err)
+	if err := r.count(ctx, cfg, mine); err != nil {
+		cfg.Log.Warn("the journal cannot be read now", "error", err)
 	}
-	if kept, err := readAside(t.cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head {
+	if kept, err := readAside(cfg.JournalDir); err == nil && kept.Line.Head == r.Line.Head {
 		if kept.Last == r.Last && (since.IsZero() || !kept.ChangedSince.IsZero()) {
 			return nil // it says what is to be said
 		}
@@ -516,7 +530,7 @@ func (t *Tree) noteIdle(ctx context.Context, why error, since time.Time) error {
 	if r.Changes == 0 && !r.beside(newest) {
 		return nil
 	}
-	return writeAside(t.cfg.JournalDir, &r)
+	return writeAside(cfg.JournalDir, &r)
 }
 
 // displacement says when a tree learnt that it may not write any more, and which line of
