@@ -159,7 +159,7 @@ func (e *Embedded) dial(p peer.AddrInfo) {
 		defer leave()
 		ctx, cancel := context.WithTimeout(e.life, firstDial)
 		defer cancel()
-		if err := e.node.PeerHost.Connect(ctx, p); err != nil && e.life.Err() == nil { // else the node was closed meanwhile
+		if err := e.node.PeerHost.Connect(ctx, p); err != nil && !errors.Is(err, context.Canceled) { // else the node is being closed
 			e.conf.Log.Warn("connecting to a peer", "peer", p.ID, "error", err)
 		}
 	}()
