@@ -112,7 +112,7 @@ type Tree struct {
 	files      uint64              // inodes in the tree
 	bytes      uint64              // logical bytes of all files
 
-	free         uint64 // bytes that the store could still take, when it last said
+	used, free   uint64 // bytes that the store took, and could still take, when it last said
 	pendingOps   int    // changes since the last commit that is linked
 	pendingBytes int64  // of them, in the journal and in the stage
 	journalBytes int64  // those in the journal
