@@ -37,7 +37,7 @@ const (
 // Changes that free space, or take next to none, always pass.
 func (s *space) admit(n int64, kind opKind) error {
 	switch kind {
-	case opWrite, opCreate, opSetXattr, opLink:
+	case opWrite, opCreate, opWhiteout, opSetXattr, opLink:
 	default:
 		return nil
 	}

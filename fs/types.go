@@ -94,6 +94,7 @@ type DirEntry struct {
 const (
 	RenameNoReplace = 1
 	RenameExchange  = 2
+	RenameWhiteout  = 4
 )
 
 // Fallocate modes, as fallocate(2) has them.
