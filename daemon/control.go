@@ -71,7 +71,7 @@ func (s *Service) control() (*control, error) {
 			d, err = fs.ParseDurability(v)
 		}
 		if err == nil {
-			err = s.tree.Sync(r.Context(), d)
+			err = s.sync(r.Context(), d)
 		}
 		reply(w, struct{}{}, err)
 	})
@@ -184,4 +184,18 @@ func samePeer(c *net.UnixConn) bool {
 		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
 	return err == nil && credErr == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+}
+
+// sync makes what was changed before the call as durable as d says. Past the journal it also
+// gives back the space of what was removed.
+func (s *Service) sync(ctx context.Context, d fs.Durability) error {
+	if d != fs.DurabilityLocal {
+		if err := s.tree.Sync(ctx, fs.DurabilityIPFS); err != nil {
+			return err
+		}
+		if err := s.tree.Sweep(ctx); err != nil {
+			return err
+		}
+	}
+	return s.tree.Sync(ctx, d)
 }

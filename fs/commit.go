@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -34,6 +33,7 @@ type committer struct {
 
 	changed chan struct{}   // capacity 1: there is something to commit
 	urgent  chan struct{}   // capacity 1: somebody waits for it
+	sweeps  chan struct{}   // capacity 1: a sweep was asked for, see sweep.go
 	sources chan struct{}   // capacity 1: there are sources to seal
 	sealing sync.Mutex      // held while sources are sealed ahead, and while a view is frozen
 	ctx     context.Context // ends what the committer waits for
@@ -44,9 +44,13 @@ type committer struct {
 	inHand   int          // those that are being sealed
 	waiters  []chan error // told of the next commit that begins after they came
 	last     error        // of the last attempt
+	sweeping bool         // the next commit is made even if nothing changed
 	sealed   []CID        // blobs that were sealed ahead since the last freeze
 	unlinked []CID        // blobs that the store has and no commit names yet; run's own
 	freed    []string     // keys of the dead list whose blocks are gone; run's own
+	garbage  uint64       // newest commit whose dead blocks a sweep is to free; 0: none. run's own
+	swept    time.Time    // when a commit was last made, or thought of, for a sweep alone; run's own
+	idle     bool         // nothing had changed in the last commit; run's own
 	// died are blobs on the dead list, with the sequence of their death, which files in
 	// memory may still use, or use again: a copy may have been made while the commit that
 	// gave them up was written. They are not freed; the next commit either takes them off
@@ -57,7 +61,8 @@ type committer struct {
 func newCommitter(t *Tree) *committer {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &committer{t: t, stop: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), ctx: ctx, cancel: cancel,
-		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1)}
+		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1),
+		sweeps: make(chan struct{}, 1)}
 }
 
 func poke(c chan struct{}) {
@@ -109,6 +114,8 @@ func (c *committer) run() {
 	timer.Stop()
 	sync := time.NewTicker(syncInterval)
 	defer sync.Stop()
+	sweep := time.NewTimer(sweepDelay)
+	defer sweep.Stop()
 	var lastEnd time.Time
 	delay := retryDelay
 	for {
@@ -137,6 +144,12 @@ func (c *committer) run() {
 			due = true
 		case <-c.urgent:
 			due = true
+		case <-sweep.C:
+			if due = c.sweepDue(); !due && c.garbage > 0 {
+				sweep.Reset(sweepDelay)
+			}
+		case <-c.sweeps:
+			due = c.sweepDue()
 		}
 		if !due {
 			continue
@@ -151,6 +164,9 @@ func (c *committer) run() {
 			continue
 		}
 		delay = retryDelay
+		if c.garbage > 0 {
+			sweep.Reset(c.sweepPause())
+		}
 		c.t.mu.Lock()
 		more := c.t.pendingOps > 0
 		c.t.mu.Unlock()
@@ -265,7 +281,7 @@ func (c *committer) freeze() *job {
 			c.t.mu.Unlock()
 			continue
 		}
-		j := c.t.freeze()
+		j := c.t.freeze(c.takeSweep())
 		c.t.mu.Unlock()
 		c.mu.Lock()
 		c.unlinked = append(c.unlinked, c.sealed...)
@@ -318,6 +334,10 @@ func (c *committer) commit() (err error) {
 	c.t.install(j, top)
 	c.t.reader.pages.drop(w.replaced)
 	c.unlinked, c.freed, c.died = nil, nil, w.died
+	c.idle = j.ops == 0
+	if len(w.died) > 0 || j.ops > 0 && w.gone >= sweepWorth {
+		c.garbage = top.sequence
+	}
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
 	}
@@ -402,9 +422,6 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	return info, err
 }
 
-// freeBatch bounds the blocks that are freed after one commit.
-const freeBatch = 20000
-
 // retire unlinks the commits before the previous one, but for those that are being
 // copied or retained, and frees what only they needed.
 // A failure costs space and nothing else: the next commit tries again.
@@ -443,43 +460,7 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 			return
 		}
 	}
-	if err := t.loadOrphans(ctx); err != nil {
-		t.cfg.Log.Warn("reading where removed files lie that are in use", "error", err)
-		return
-	}
-	open := t.openBlobs()
-	var keys []string
-	var cids []CID
-	var bad error
-	dead := &btree{kind: crypt.PageDead, root: top.dead, get: func(k crypt.PageKind, p *crypt.PagePointer) (*page, error) {
-		return t.reader.page(ctx, k, p)
-	}}
-	err = dead.scan("", func(key string, _ []byte) bool {
-		death, cid, err := parseDeadKey(key)
-		if err != nil {
-			bad = err
-			return false
-		}
-		if death > needs || len(cids) >= freeBatch {
-			return false
-		}
-		if _, maybe := c.died[cid]; !open[cid] && !maybe {
-			keys, cids = append(keys, key), append(cids, cid)
-		}
-		return true
-	})
-	if err = errors.Join(err, bad); err != nil {
-		t.cfg.Log.Warn("reading the dead list", "error", err)
-		return
-	}
-	if len(cids) == 0 {
-		return
-	}
-	if err := t.cfg.Store.Free(ctx, cids); err != nil {
-		t.cfg.Log.Warn("freeing blocks", "error", err)
-		return
-	}
-	c.freed = keys
+	c.free(ctx, top, needs, retained)
 }
 
 // close stops the goroutine after the attempt that runs.

@@ -99,6 +99,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		t.readOnly = t.checkWriter(ctx, l)
 	}
 	t.commits = newCommitter(t)
+	t.space.refused = t.commits.squeezed
 	t.commits.last = away // until it has looked again
 	t.ahead = newReadAhead(t.reader)
 	t.inMemory, t.aheadOf = t.memoryPage, t.ahead.pages

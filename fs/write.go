@@ -47,6 +47,7 @@ type commitWriter struct {
 	linking bool // the store was asked to link the commit, and may have done it
 
 	dead   []deadBlock
+	gone   int          // blocks that were put on the dead list
 	fresh  map[CID]bool // written by this commit
 	adds   map[CID]int  // files that begin to use a blob
 	drops  map[CID]int  // files that use it no more
@@ -411,6 +412,7 @@ func (w *commitWriter) deadList(root crypt.PagePointer) (crypt.PagePointer, erro
 		changes = append(changes, change{key: k})
 	}
 	seen := map[CID]bool{}
+	w.gone += len(w.dead)
 	for _, d := range w.dead {
 		if seen[d.cid] || d.cid == emptyDir.CID {
 			continue
