@@ -33,12 +33,13 @@ func layers() map[string]layer {
 		// A leaf that every layer may use, so that no socket has a check of its own.
 		"auth/peercred":           {},
 		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
-		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
-		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"auth/claim":              {ours: []string{"auth/did", "auth/did/fetch"}, fenced: []string{"aries"}},
+		"auth/did":                {ours: []string{"auth/did/fetch"}, fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"auth/did/fetch":          {},
 		"auth/did/jcs":            {},
 		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},
 		"auth/did/didtest":        {ours: []string{"auth/did"}},
-		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
+		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/fetch", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
 		"fs":                      {ours: []string{"fs/crypt", "fs/deadline", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
 		"fs/crypt":                {},
 		"fs/deadline":             {},
@@ -255,6 +256,28 @@ func TestSocketsCheckWhoCalls(t *testing.T) {
 				switch n.Sel.Name {
 				case "ListenUnix", "ListenUnixgram", "SO_PEERCRED", "GetsockoptUcred":
 					t.Errorf("%s: %s is for auth/peercred alone", at, n.Sel.Name)
+				}
+			}
+		})
+	}
+}
+
+// What fetches for strangers goes through auth/did/fetch: in auth nobody uses a transport
+// of net/http that would connect anywhere.
+func TestAuthFetchesByOneTransport(t *testing.T) {
+	for _, p := range packages(t) {
+		if n := p.name(); n == "auth/did/fetch" || n != "auth" && !strings.HasPrefix(n, "auth/") {
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "http" {
+				switch s.Sel.Name {
+				case "DefaultTransport", "DefaultClient", "Transport", "Get", "Head", "Post", "PostForm":
+					t.Errorf("%s: http.%s connects anywhere; fetch.New() does not", at, s.Sel.Name)
 				}
 			}
 		})
