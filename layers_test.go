@@ -28,31 +28,34 @@ type layer struct {
 // layers is the architecture. A package that is not listed here may not exist.
 func layers() map[string]layer {
 	return map[string]layer{
-		"":                        {ours: []string{"daemon/cli"}},
-		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}},
-		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
-		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
-		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"":     {ours: []string{"daemon/cli"}},
+		"auth": {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login", "auth/peercred"}, fenced: []string{"aries"}},
+		// A leaf that every layer may use, so that no socket has a check of its own.
+		"auth/peercred":           {},
+		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}, inTests: []string{"auth/did/fetch"}},
+		"auth/claim":              {ours: []string{"auth/did", "auth/did/fetch"}, fenced: []string{"aries"}},
+		"auth/did":                {ours: []string{"auth/did/fetch"}, fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"auth/did/fetch":          {},
 		"auth/did/jcs":            {},
 		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},
 		"auth/did/didtest":        {ours: []string{"auth/did"}},
-		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
+		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/fetch", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
 		"fs":                      {ours: []string{"fs/crypt", "fs/deadline", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
 		"fs/crypt":                {},
 		"fs/deadline":             {},
 		"fs/journal":              {},
-		"fs/ipfs":                 {ours: []string{"fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
+		"fs/ipfs":                 {ours: []string{"auth/peercred", "fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
 		"fs/fuse":                 {ours: []string{"fs", "fs/deadline"}, fenced: []string{"go-fuse"}, inTests: []string{"fs/fstest"}},
 		"fs/fstest":               {ours: []string{"fs", "fs/crypt"}},
 		"cluster":                 {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
-		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"cluster/fleet":           {ours: []string{"auth/peercred"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "auth/peercred", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
-		"daemon/horizon":     {inTests: []string{"daemon/browsertest"}},
+		"daemon/horizon":     {ours: []string{"auth/peercred"}, inTests: []string{"daemon/browsertest"}},
 		"daemon/browsertest": {},
 		"daemon/grafia":      {},
 		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
@@ -221,6 +224,60 @@ func TestOneExit(t *testing.T) {
 			case *ast.SelectorExpr:
 				if ends(n) && p.name() != "" {
 					t.Errorf("%s: ends the process below main", at)
+				}
+			}
+		})
+	}
+}
+
+// Only auth/peercred opens unix sockets and reads the credentials of peers, so no socket
+// can be served without the check of who calls. A listener that is given a network by name
+// at run time would get around this; there is none.
+func TestSocketsCheckWhoCalls(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.name() == "auth/peercred" {
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if len(n.Args) == 0 {
+					return
+				}
+				s, ok := n.Fun.(*ast.SelectorExpr)
+				lit, text := n.Args[min(1, len(n.Args)-1)].(*ast.BasicLit) // ListenConfig.Listen has a context first
+				if first, ok := n.Args[0].(*ast.BasicLit); ok {
+					lit, text = first, true
+				}
+				if ok && text && s.Sel.Name == "Listen" && strings.HasPrefix(lit.Value, `"unix`) {
+					t.Errorf("%s: listens on a unix socket; peercred.Listen does, and checks who calls", at)
+				}
+			case *ast.SelectorExpr:
+				switch n.Sel.Name {
+				case "ListenUnix", "ListenUnixgram", "SO_PEERCRED", "GetsockoptUcred":
+					t.Errorf("%s: %s is for auth/peercred alone", at, n.Sel.Name)
+				}
+			}
+		})
+	}
+}
+
+// What fetches for strangers goes through auth/did/fetch: in auth nobody uses a transport
+// of net/http that would connect anywhere.
+func TestAuthFetchesByOneTransport(t *testing.T) {
+	for _, p := range packages(t) {
+		if n := p.name(); n == "auth/did/fetch" || n != "auth" && !strings.HasPrefix(n, "auth/") {
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "http" {
+				switch s.Sel.Name {
+				case "DefaultTransport", "DefaultClient", "Transport", "Get", "Head", "Post", "PostForm":
+					t.Errorf("%s: http.%s connects anywhere; fetch.New() does not", at, s.Sel.Name)
 				}
 			}
 		})

@@ -110,10 +110,7 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 		return nil, fmt.Errorf("the keystore of device %.40q holds the key of %s: %w", k.device, s.device.ID, ErrKeystore)
 	}
 	challenger := siop.NewChallenger(loginAudience, nil)
-	q, err := challenger.New()
-	if err != nil {
-		return nil, err
-	}
+	q := challenger.New()
 	token, err := s.Authenticate(ctx, q)
 	if err != nil {
 		return nil, err

@@ -26,6 +26,9 @@ func main() {
 	site, err := login.NewSite(login.SiteConfig{
 		Config: login.Config{Audience: "http://" + l.Addr().String(), Claims: []string{"name"}}, // your https origin
 		Path:   "/login/",
+		Refused: func(_ *http.Request, err error) {
+			fmt.Fprintf(os.Stderr, "login refused: %q\n", err.Error()) // quoted: strangers choose parts of it
+		},
 		Done: func(w http.ResponseWriter, r *http.Request, who *login.Login) {
 			session := rand.Text()
 			users.Store(session, who)

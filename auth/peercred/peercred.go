@@ -1,0 +1,125 @@
+// Package peercred tells which user of this machine is at the other end of a connection,
+// and opens unix sockets that answer their owner alone.
+//
+// It is the only place of this module that listens on a unix socket or reads a peer's
+// credentials: the agent, the control socket, the node's RPC and the fleet's supervisor
+// had a check each, or none. It imports nothing of this module, so that every layer may
+// use it.
+package peercred
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketMode is the mode of the sockets that Listen makes.
+const SocketMode = 0o600
+
+// Trusted tells whether a user may give orders to this process: its own user and root.
+func Trusted(uid uint32) bool { return uid == 0 || uint64(uid) == uint64(os.Geteuid()) }
+
+// UID is the user who opened a connection to a unix socket, as the kernel recorded it at
+// that moment.
+func UID(c *net.UnixConn) (uint32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("peer of a socket: %w", err)
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return 0, fmt.Errorf("peer of a socket: %w", err)
+	}
+	return cred.Uid, nil
+}
+
+// Listener is a unix socket of mode 0600. Accept returns connections of trusted users and
+// closes all others unread: the mode alone does not protect a socket whose mode somebody
+// changed, or that was handed on through a mount or a descriptor.
+type Listener struct {
+	*net.UnixListener
+	path string
+	once sync.Once
+}
+
+var _ net.Listener = (*Listener)(nil)
+
+// Listen makes the socket, in place of one that is there: the caller holds a lock, so that
+// one was left by a process that was killed. It is made in a private directory and then
+// moved, so it is never open to others, whatever the umask is. A path that is too long for
+// a socket address works; those who connect must have a way to reach it.
+func Listen(path string) (*Listener, error) {
+	l, err := listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("listening at %s: %w", path, err)
+	}
+	return &Listener{UnixListener: l, path: path}, nil
+}
+
+func listen(path string) (_ *net.UnixListener, err error) {
+	private, err := os.MkdirTemp(filepath.Dir(path), ".s")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private)
+	dir, err := os.Open(private)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	// A socket address has room for 107 bytes; this name is always shorter.
+	made := fmt.Sprintf("/proc/self/fd/%d/s", dir.Fd())
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // it would remove the name in the private directory
+	made = filepath.Join(private, "s")
+	if err := os.Chmod(made, SocketMode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if err := os.Rename(made, path); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Addr is the path at which the socket is now.
+func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Accept returns the next connection of a user who is let in.
+func (l *Listener) Accept() (net.Conn, error) { return l.AcceptUnix() }
+
+// AcceptUnix is Accept.
+func (l *Listener) AcceptUnix() (*net.UnixConn, error) {
+	for {
+		c, err := l.UnixListener.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := UID(c); err == nil && Trusted(uid) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// Close stops listening and removes the socket.
+func (l *Listener) Close() error {
+	err := l.UnixListener.Close()
+	l.once.Do(func() {
+		if rerr := os.Remove(l.path); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	})
+	return err
+}
