@@ -150,7 +150,6 @@ func (e *Embedded) SetPeers(addrs []string, reach Reach) error {
 		w, ok := want[have.ID]
 		if !ok {
 			e.node.Peering.RemovePeer(have.ID)
-			e.node.PeerHost.Network().ClosePeer(have.ID) //nolint:errcheck // what is not closed now is idle, and ends by itself
 			continue
 		}
 		if sameAddrs(have.Addrs, w.Addrs) {
@@ -165,10 +164,10 @@ func (e *Embedded) SetPeers(addrs []string, reach Reach) error {
 	return nil
 }
 
-// dropStrangers ends the connections that others opened and may not have any more.
+// dropStrangers ends the connections to peers that the node may not have any more.
 func (e *Embedded) dropStrangers() {
 	for _, c := range e.node.PeerHost.Network().Conns() {
-		if !e.peers.admits(c.Stat().Direction, c.RemotePeer()) {
+		if !e.peers.admits(c.RemotePeer()) {
 			c.Close() //nolint:errcheck // it is gone either way
 		}
 	}

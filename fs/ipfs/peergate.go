@@ -22,10 +22,9 @@ type Reach func(netip.AddrPort) bool
 // their CIDs: so strangers are turned away when they have shown who they are, before they
 // can open a stream.
 //
-// Connections that the node opens itself are to the peers it was told, or are asked for by
-// the owner over the node's RPC. Of a peer that it was told, it dials only the addresses
-// that it was told: libp2p would also dial what the peer says of itself once it is
-// connected.
+// The same holds for connections that the node opens: Bitswap dials whoever it has heard of.
+// Of a peer that the node was told, it dials only the addresses that it was told: libp2p
+// would also dial what the peer says of itself once it is connected.
 type peerGate struct {
 	below connmgr.ConnectionGater // Kubo's own, from its address filters
 	open  bool                    // strangers may connect
@@ -69,17 +68,17 @@ func (g *peerGate) set(peers map[peer.ID]peer.AddrInfo, reach Reach) {
 	g.told, g.reach = told, reach
 }
 
-// knows says whether the node was told of a peer.
-func (g *peerGate) knows(p peer.ID) bool {
+// admits says whether the node may have a connection to a peer.
+func (g *peerGate) admits(p peer.ID) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	_, ok := g.told[p]
-	return ok
+	_, told := g.told[p]
+	return told || g.open
 }
 
 // InterceptPeerDial implements connmgr.ConnectionGater.
 func (g *peerGate) InterceptPeerDial(p peer.ID) bool {
-	return g.below == nil || g.below.InterceptPeerDial(p)
+	return g.admits(p) && (g.below == nil || g.below.InterceptPeerDial(p))
 }
 
 // InterceptAddrDial implements connmgr.ConnectionGater. DNS names are resolved by now.
@@ -94,7 +93,7 @@ func (g *peerGate) InterceptAddrDial(p peer.ID, a ma.Multiaddr) bool {
 	addr, ok := tcpAddr(a)
 	if !told {
 		// In the public network, whoever answers a search may name any address.
-		return !g.open || g.local || !ok || !onThisMachine(addr.Addr())
+		return g.open && (g.local || !ok || !onThisMachine(addr.Addr()))
 	}
 	if !ok {
 		return false
@@ -109,23 +108,19 @@ func (g *peerGate) InterceptAccept(c network.ConnMultiaddrs) bool {
 
 // InterceptSecured implements connmgr.ConnectionGater.
 func (g *peerGate) InterceptSecured(d network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
-	return g.admits(d, p) && (g.below == nil || g.below.InterceptSecured(d, p, c))
+	return g.admits(p) && (g.below == nil || g.below.InterceptSecured(d, p, c))
 }
 
 // InterceptUpgraded implements connmgr.ConnectionGater. The peer may have been dropped
 // since InterceptSecured.
 func (g *peerGate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	if !g.admits(c.Stat().Direction, c.RemotePeer()) {
+	if !g.admits(c.RemotePeer()) {
 		return false, 0
 	}
 	if g.below == nil {
 		return true, 0
 	}
 	return g.below.InterceptUpgraded(c)
-}
-
-func (g *peerGate) admits(d network.Direction, p peer.ID) bool {
-	return g.open || d == network.DirOutbound || g.knows(p)
 }
 
 // tcpAddr is the address and port of a multiaddress that is no more than these.

@@ -123,6 +123,11 @@ func TestStrangersGetNothing(t *testing.T) {
 			eventually(t, "the block, for one who was named meanwhile", func() bool { _, err := other.Get(ctx, block.CID); return err == nil })
 			if !public {
 				eventually(t, "the end of the connection to a peer that is not named any more", func() bool { return friend.Connected() == 0 })
+				// Bitswap still knows that peer, and would dial it.
+				info := peer.AddrInfo{ID: friend.node.Identity, Addrs: friend.node.PeerHost.Addrs()}
+				if err := e.node.PeerHost.Connect(ctx, info); err == nil {
+					t.Error("the node dials a peer that is not named any more")
+				}
 			}
 		})
 	}
@@ -151,11 +156,14 @@ func TestDialledAddresses(t *testing.T) {
 		{id, "/ip4/203.0.113.9/tcp/5001", true}, // what the name turned out to be
 		{id, "/ip4/127.0.0.1/tcp/5001", false},
 		{id, "/ip4/192.0.2.1/udp/4001/quic-v1", false},
-		{stranger, "/ip4/127.0.0.1/tcp/4001", true}, // the owner said so, over RPC
+		{stranger, "/ip4/192.0.2.1/tcp/4001", false},
 	} {
 		if got := g.InterceptAddrDial(c.who, addr(c.addr)); got != c.want {
 			t.Errorf("%s of %s: %v", c.addr, c.who, got)
 		}
+	}
+	if !g.InterceptPeerDial(id) || g.InterceptPeerDial(stranger) {
+		t.Error("whom to dial")
 	}
 	g.open = true
 	if g.InterceptAddrDial(stranger, addr("/ip4/127.0.0.1/tcp/22")) || !g.InterceptAddrDial(stranger, addr("/ip4/192.0.2.1/tcp/4001")) {
