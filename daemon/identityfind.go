@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -16,7 +17,6 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/fs"
-	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
@@ -194,14 +194,14 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 		return nil, err
 	}
 	defer client.Close()
-	pins, err := client.Find(ctx, "", "")
+	vaults, err := findCommits(ctx, client)
 	if err != nil {
 		return nil, egressError(err)
 	}
 	if err := meetPeers(ctx, store, client); err != nil {
 		return nil, err
 	}
-	return s.examine(ctx, store, vaultsOf(pins), "Egress")
+	return s.examine(ctx, store, vaults, "Egress")
 }
 
 // inNames looks for logs under the IPNS names that are the phrase's or were given. Without
@@ -255,21 +255,34 @@ func readName(ctx context.Context, names *ipfs.Names, name string, started bool)
 
 // examine opens the newest commits of each vault, as far as the phrase opens them.
 func (s IdentitySearch) examine(ctx context.Context, store fs.Store, vaults map[string][]pinned, source string) ([]clue, error) {
-	var out []clue
-	var last error
+	var (
+		mu    sync.Mutex
+		out   []clue
+		last  error
+		all   sync.WaitGroup
+		slots = newSlots()
+	)
 	for _, commits := range vaults {
-		for _, c := range commits[:min(len(commits), restoreTries)] {
-			e, err := fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
-			if errors.Is(err, crypt.ErrNotRecipient) {
-				continue // of another person; or of an epoch before this phrase, or after it
+		all.Go(func() { // ends with ctx
+			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (*fs.Evidence, error) {
+				return fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range found {
+				switch {
+				case c.err == nil:
+					out = append(out, clue{source: source, log: c.got.Log, commit: c.got})
+				case !notForUs(c.err): // of another person; or of an epoch before this phrase, or after it
+					s.Log.Warn("a commit cannot be used", "cid", c.commit.cid, "error", c.err)
+					last = c.err
+				}
 			}
-			if err != nil {
-				s.Log.Warn("a commit cannot be used", "cid", c.cid, "error", err)
-				last = err
-				continue
-			}
-			out = append(out, clue{source: source, log: e.Log, commit: e})
-		}
+		})
+	}
+	all.Wait()
+	if len(out) == 0 && last == nil {
+		last = ctx.Err()
 	}
 	if len(out) > 0 {
 		last = nil

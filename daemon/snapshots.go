@@ -261,21 +261,21 @@ const restoreSnapshots = 100
 
 // snapshotsAmong are the snapshots among the commits that Egress keeps of a vault. It does
 // not know their names: here they are called by their times.
-func (s *Service) snapshotsAmong(ctx context.Context, commits []pinned) (all []Snapshot) {
-	for _, c := range commits {
-		if !c.snapshot || len(all) == restoreSnapshots {
+func (s *Service) snapshotsAmong(ctx context.Context, slots slots, commits []pinned) (all []Snapshot) {
+	marked := slices.DeleteFunc(slices.Clone(commits), func(c pinned) bool { return !c.snapshot })
+	marked = marked[:min(len(marked), restoreSnapshots)]
+	for _, c := range readCommits(ctx, slots, marked, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
+		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+	}) {
+		if c.err != nil {
+			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.commit.cid, "error", c.err)
 			continue
 		}
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
-		if err != nil {
-			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
-			continue
-		}
-		name := h.Time.UTC().Format(time.RFC3339)
+		name := c.got.Time.UTC().Format(time.RFC3339)
 		if slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name }) {
-			name += fmt.Sprintf(" (%d)", h.Sequence)
+			name += fmt.Sprintf(" (%d)", c.got.Sequence)
 		}
-		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.cid.String(), Time: h.Time})
+		all = append(all, Snapshot{Name: name, Device: c.got.Device, Sequence: c.got.Sequence, CID: c.commit.cid.String(), Time: c.got.Time})
 	}
 	return all
 }

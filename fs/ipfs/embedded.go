@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +84,12 @@ type Embedded struct {
 	life context.Context // ends with Close: what runs beside the operations ends then
 	end  context.CancelFunc
 
-	gate   gate
+	gate     gate
+	peers    *peerGate // with whom there are connections; nil for an offline node
+	unusable struct {  // addresses that SetPeers was given last
+		sync.Mutex
+		last []string
+	}
 	mended atomic.Bool // some roots were lost and are not all linked again
 }
 
@@ -143,7 +149,8 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	// The context of the node is not that of its start.
 	build := &core.BuildCfg{Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second}
 	if conf.Network != nil {
-		build.Online, build.Host = true, conf.Network.hostOption()
+		e.peers = &peerGate{open: conf.Network.Public, local: conf.Network.onlyLocal()}
+		build.Online, build.Host = true, conf.Network.hostOption(e.peers)
 	}
 	n, err := core.NewNode(context.WithoutCancel(ctx), build)
 	if err != nil {
