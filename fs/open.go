@@ -291,7 +291,11 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return nil, err
 		}
 		t.stage = stage
-		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key, Before: stage.sync})
+		derive := func(salt []byte, label string) ([]byte, error) {
+			k := key.Derive(salt, label)
+			return k[:], nil
+		}
+		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Derive: derive, Before: stage.sync})
 		if err != nil {
 			t.stage.close()
 			return nil, journalError(err)
