@@ -53,9 +53,10 @@ const (
 
 // Journal is an open journal. Its methods may be called from many goroutines.
 type Journal struct {
-	cfg   Config
-	id    [16]byte
-	fresh *sealer // with this process's own salt, for a segment that another one began; nil when it is used
+	cfg      Config
+	id       [16]byte
+	accepted []error // what is missing
+	fresh    *sealer // with this process's own salt, for a segment that another one began; nil when it is used
 
 	mu     sync.Mutex    // guards all below
 	segs   []*segment    // oldest first; the last is written to
@@ -136,7 +137,7 @@ func (j *Journal) load() error {
 			}
 			continue
 		}
-		if errors.Is(err, ErrCorrupt) && j.cfg.AcceptMissing {
+		if errors.Is(err, ErrCorrupt) && j.missing(err) == nil {
 			if err := os.Rename(n, n+lostSuffix); err != nil {
 				return fmt.Errorf("keeping a damaged segment: %w", err)
 			}
@@ -178,9 +179,10 @@ func (j *Journal) load() error {
 		if i == 0 {
 			j.id, j.next = s.journal, s.first
 		} else if s.journal != j.id || s.first != j.next {
-			if !j.cfg.AcceptMissing {
-				return fmt.Errorf("%s is missing or cut: %s begins with record %d: %w",
-					filepath.Join(j.cfg.Dir, segmentName(j.next)), s.path, s.first, ErrMissing)
+			err := j.missing(fmt.Errorf("%s is missing or cut: %s begins with record %d: %w",
+				filepath.Join(j.cfg.Dir, segmentName(j.next)), s.path, s.first, ErrMissing))
+			if err != nil {
+				return err
 			}
 			if err := j.part(i); err != nil {
 				return err
@@ -219,7 +221,7 @@ func (j *Journal) load() error {
 // callee's to keep. It must end before the first Append.
 //
 // A record for which fn returns ErrTorn ends the journal, if nothing says that it was
-// synced: it and all behind it are dropped, as a torn tail is. Else it is ErrCorrupt.
+// synced: it and all behind it are dropped, as a torn tail is. Else it is ErrMissing.
 func (j *Journal) Replay(after uint64, fn func(number uint64, payload []byte) error) error {
 	if !j.Has(after) {
 		return fmt.Errorf("the journal begins with record %d, record %d is wanted: %w", j.segs[0].first, after+1, ErrMissing)
@@ -240,7 +242,11 @@ func (j *Journal) Replay(after uint64, fn func(number uint64, payload []byte) er
 			return j.cut(at)
 		}
 		if errors.Is(err, ErrTorn) {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			if err := j.missing(fmt.Errorf("record %d, which was synced: %w: %w", at, ErrMissing, err)); err != nil {
+				return err
+			}
+			j.known = at - 1
+			return j.cut(at)
 		}
 		if err != nil {
 			return err
@@ -437,6 +443,9 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return j.fail(err)
 	}
 	j.synced = max(j.synced, last)
+	if err := j.tail.noteSynced(j.synced); err != nil {
+		return j.fail(err)
+	}
 	return nil
 }
 

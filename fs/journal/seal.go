@@ -38,7 +38,10 @@ type sealer struct {
 	version byte
 	salt    [saltSize]byte
 	aead    cipher.AEAD
-	tags    []byte // key of the tags of headers and re-key entries; version 2 alone
+	// Scratch for seal, which one goroutine at a time calls.
+	hedge [hedgeSize]byte
+	nonce [12]byte
+	tags  []byte // key of the tags of headers and re-key entries; version 2 alone
 }
 
 func newSealer(version byte, derive Deriver, salt []byte) (*sealer, error) {
@@ -117,10 +120,10 @@ func (k *sealer) seal(b []byte, plain *[]byte, n, synced uint64, parts [][]byte)
 	if k.version == version1 {
 		return k.aead.Seal(b, nonce1(n), p, length)
 	}
-	var hedge [hedgeSize]byte
-	rand.Read(hedge[:])
-	var nonce [12]byte
-	return k.aead.Seal(append(b, hedge[:]...), nonce2(&nonce, hedge[:], n), p, length)
+	// Not into b, which may be a mapped file: a disk that fails below it must not fail the
+	// reading of random bytes, which would end the process.
+	rand.Read(k.hedge[:])
+	return k.aead.Seal(append(b, k.hedge[:]...), nonce2(&k.nonce, k.hedge[:], n), p, length)
 }
 
 // open opens the sealed part of record n in its place. mark is the highest record that it says

@@ -18,7 +18,7 @@ import (
 // process as what was written does, and takes no system call for each record.
 //
 //	tail: magic "ICJT\x02", 3 zero bytes, number of the first record (8), its place in the
-//	      segment (8), highest record that was synced when this was written (8), first record
+//	      segment (8), highest record that was synced (8), first record
 //	      of the newest segment (8; 0: there is none yet), salt (32), zeros up to 128, records
 //
 // A number of zero is what a process leaves that closed its journal. Records that the segment
@@ -169,6 +169,18 @@ func (t *tail) put(s *segment, n, synced uint64, parts [][]byte) (err error) {
 		binary.BigEndian.PutUint64(t.m[tailNumber:], n)
 	}
 	t.used = len(b)
+	return nil
+}
+
+// noteSynced says how much survives a power cut, so that the loss of a last record is noticed
+// too. It takes no system call, and need not survive a power cut: a lower number is no lie.
+func (t *tail) noteSynced(n uint64) (err error) {
+	if t.m == nil {
+		return nil
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer faulted(&err)
+	binary.BigEndian.PutUint64(t.m[tailSynced:], n)
 	return nil
 }
 

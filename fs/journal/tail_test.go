@@ -309,3 +309,20 @@ func TestTailMendsTheMiddle(t *testing.T) {
 		t.Fatalf("%d records, %v", n, err)
 	}
 }
+
+// A synced record that is damaged is noticed also if it is the last one.
+func TestDamagedLastRecord(t *testing.T) {
+	dir := tailDir(t)
+	j := open(t, dir)
+	fill(t, j, 10)
+	if err := j.Sync(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	path, pos := lastSegment(j)
+	die(j)
+	loseTail(t, dir)
+	flip(t, path, pos-1)
+	if _, err := Open(j.cfg); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("the last synced record is dropped: %v", err)
+	}
+}
