@@ -51,7 +51,7 @@ func UseEgress(h Home, u EgressUse) error {
 		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		return nil
+		return keepState(h, "egress.json", false)
 	}
 	if u.Local {
 		if ok, err := hasFleet(h); err != nil || !ok {
@@ -65,7 +65,10 @@ func UseEgress(h Home, u EgressUse) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(h.egressFile(), string(b)+"\n")
+	if err := writeFile(h.egressFile(), string(b)+"\n"); err != nil {
+		return err
+	}
+	return keepState(h, "egress.json", true)
 }
 
 // EgressUsed is what UseEgress remembered; the zero value if that is none.

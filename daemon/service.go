@@ -56,6 +56,7 @@ type Service struct {
 	logins    *logins
 	egress    *egress               // nil: nothing keeps copies elsewhere
 	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
+	missing   error                 // of the local state, and accepted
 	found     map[string][]Snapshot // in Egress, by vault, on such a machine
 	horizon   *horizonServer        // nil: it is turned off, or its port is taken
 	names     *publisher            // nil: the identity has none
@@ -134,6 +135,9 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 		}
 	}()
 	if s.lock, err = takeLock(p.Home.lockFile()); err != nil {
+		return nil, err
+	}
+	if s.missing, err = checkState(p.Home, s.options.AcceptMissing); err != nil {
 		return nil, err
 	}
 	if s.session, err = claimSession(ctx, p.Identity, "mount "+p.Mountpoint, p.Log); err != nil {

@@ -47,6 +47,7 @@ func checkSnapshotName(name string) error {
 // snapshots are those of one vault that this device knows, in a file of the home.
 type snapshots struct {
 	file string
+	kept func() error // called when the file was written; nil to note nothing
 
 	mu  sync.Mutex
 	all []Snapshot // by sequence
@@ -132,6 +133,9 @@ func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)
 		return fmt.Errorf("the list of snapshots: %w", err)
 	}
 	s.all = all
+	if s.kept != nil {
+		return s.kept()
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -36,7 +37,15 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		Store: s.store, Identity: s.p.Identity, ReadOnly: s.options.ReadOnly,
 		StateDir: h.State, JournalDir: h.Journal, Durability: fs.Durability(c.Durability),
 		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: s.p.Log,
-		Committed: s.committed,
+		Committed: s.committed, AcceptMissing: s.options.AcceptMissing,
+	}
+	k, err := readKept(h)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Known = slices.Contains(k.Files, headsName)
+	if s.missing != nil {
+		cfg.Notices = append(cfg.Notices, fmt.Errorf("mounted without it, as you have said: %w", s.missing))
 	}
 	vault, err := readVault(h.vaultFile())
 	if err != nil {
@@ -63,6 +72,7 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
 		return nil, err
 	}
+	s.snapshots.kept = func() error { return keepState(h, filepath.Base(h.snapshotsFile()), true) }
 	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
 		return nil, err
 	}
@@ -84,7 +94,14 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
-	return fs.Open(ctx, cfg)
+	t, err := fs.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := keepMounted(h, vault); err != nil {
+		s.p.Log.Warn("if local state is lost, the next mount may not notice", "error", err)
+	}
+	return t, nil
 }
 
 func (s *Service) news(vault string) news {

@@ -1,6 +1,9 @@
 package fs
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The meanings an operation of the tree can fail with. Layers above map them to errno
 // (fs/fuse) and to exit codes (daemon/cli), each in one table.
@@ -30,6 +33,9 @@ var (
 	ErrUnavailable = errors.New("storage backend unreachable")
 	// ErrIntegrity: stored bytes do not verify. They are never served.
 	ErrIntegrity = errors.New("integrity check failed")
+	// ErrStateMissing: what this device kept of the drive is gone, in whole or in part, and
+	// with it perhaps changes that were acknowledged. It is an ErrIntegrity too.
+	ErrStateMissing = fmt.Errorf("local state is missing: %w", ErrIntegrity)
 	// ErrRollback: the store shows an older state than this device has accepted.
 	ErrRollback = errors.New("the store was rolled back")
 	// ErrFork: two different heads carry the same device and sequence.

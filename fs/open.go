@@ -2,11 +2,9 @@ package fs
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
@@ -65,7 +63,13 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 // device accepted last, as far as its blocks are on the local disk.
 func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	cfg.fill()
-	state, err := openState(cfg.StateDir)
+	var missing error // and accepted
+	var state *stateFile
+	if cfg.At != nil { // it needs nothing that this device remembers
+		state, err = openState(cfg.StateDir)
+	} else {
+		state, missing, err = openKnown(&cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +77,12 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		space: &space{dir: cfg.JournalDir}, inodes: map[Ino]*inode{}, orphans: map[*inode]struct{}{},
 		crowded: make(chan struct{}, 1), epoch: 1, dirtyDone: make(chan struct{})}
 	t.crowdedAt = t.inodeLimit()
+	for _, err := range cfg.Notices {
+		t.alarm(err)
+	}
+	if missing != nil {
+		t.alarm(fmt.Errorf("mounted without it, as you have said: %w", missing))
+	}
 	t.ring.newer, t.ring.older = &t.ring, &t.ring
 	var l *loadedHead
 	if cfg.At != nil {
@@ -270,151 +280,6 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 	t.root.refs, t.root.since = 1, top.sequence
 	t.inodes[RootIno] = t.root
 	t.files, t.bytes = top.files, top.bytes
-	return nil
-}
-
-// openJournal opens the journal and replays what the head does not contain.
-func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
-	keys, err := t.journalKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("the key of the journal: %w", err)
-	}
-	if keys == nil {
-		if err := t.setAside(); err != nil {
-			return err
-		}
-		keys = t.vault
-	}
-	open := func() (*journal.Journal, error) {
-		key := keys.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
-		stage, err := openStage(t.cfg.JournalDir)
-		if err != nil {
-			return nil, err
-		}
-		t.stage = stage
-		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key, Before: stage.sync})
-		if err != nil {
-			t.stage.close()
-			return nil, journalError(err)
-		}
-		return j, nil
-	}
-	j, err := open()
-	if err != nil {
-		return err
-	}
-	after, found := uint64(0), false
-	for _, p := range l.head.Journals {
-		if p.Journal == j.ID() {
-			after, found = p.Position, true
-		}
-	}
-	id := hex.EncodeToString(idOf(j))
-	if s := t.state.get(); s.Journal == id && s.Base == l.cid.String() {
-		found = true
-	}
-	if t.state.get().Relieved && j.Last() > after {
-		found = false
-	}
-	if !found && j.Last() > 0 {
-		// These changes were made on top of another line of commits. They are kept
-		// for rescue, and not mixed with this one.
-		j.Abandon()
-		t.stage.close()
-		if err := t.setAside(); err != nil {
-			return err
-		}
-		keys = t.vault
-		if j, err = open(); err != nil {
-			return err
-		}
-	}
-	if keys.epoch != t.vault.epoch && j.Last() <= after {
-		if err := t.renewJournal(j); err != nil {
-			return err
-		}
-		keys, after, found = t.vault, 0, false
-		if j, err = open(); err != nil {
-			return err
-		}
-	}
-	if !found {
-		err := t.state.update(func(s *localState) {
-			s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
-		})
-		if err != nil {
-			j.Abandon()
-			return err
-		}
-	}
-	t.journal = j
-	if err := t.replayJournal(ctx, after); err != nil {
-		j.Abandon()
-		t.stage.close()
-		return err
-	}
-	return nil
-}
-
-// setAside keeps a journal that does not go with this state of the vault for rescue.
-func (t *Tree) setAside() error {
-	aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
-	err := os.Rename(t.cfg.JournalDir, aside)
-	if err == nil {
-		t.alert("changes that belong to another state of this vault were set aside in " + aside)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("setting a foreign journal aside: %w", err)
-	}
-	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
-}
-
-func idOf(j *journal.Journal) []byte {
-	id := j.ID()
-	return id[:]
-}
-
-func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
-	t.replay = true
-	n, bytes, streamed := 0, int64(0), int64(0)
-	err := t.journal.Replay(after, func(number uint64, b []byte) error {
-		o, err := decodeOp(b)
-		if err == nil && o.kind == opStream {
-			err = t.replayStream(o, number)
-		}
-		if err == nil {
-			err = t.do(ctx, func() error { return t.apply(o) })
-		}
-		if err != nil {
-			return fmt.Errorf("replaying record %d: %w", number, err)
-		}
-		n++
-		bytes += int64(len(b))
-		if o.kind == opStream {
-			streamed += int64(o.size)
-		}
-		if t.dirty > t.dirtyLimit() {
-			t.commits.sealFull()
-		}
-		return nil
-	})
-	if err != nil {
-		return journalError(err)
-	}
-	if err := t.stage.trim(0); err != nil { // what no record speaks of
-		return fmt.Errorf("removing staged blobs: %w", err)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.replay, t.replayed = false, nil
-	t.pendingOps, t.pendingBytes, t.journalBytes = n, bytes+streamed, bytes
-	t.space.owed.Store(bytes)
-	if n > 0 {
-		t.oldest = t.cfg.Now()
-		t.cfg.Log.Info("replayed the journal", "changes", n, "bytes", bytes)
-	}
-	for in := range t.orphans {
-		t.evict(in)
-	}
 	return nil
 }
 

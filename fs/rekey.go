@@ -96,8 +96,11 @@ func (t *Tree) renewJournal(old *journal.Journal) error {
 		old.Abandon()
 		t.stage.close()
 	}
+	if err := t.endJournal(endingDropped); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(t.cfg.JournalDir); err != nil {
 		return fmt.Errorf("removing a journal that is committed: %w", err)
 	}
-	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
+	return t.journalEnded()
 }

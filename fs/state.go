@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/cluster-labs/ipfscloud/fs/journal"
 )
 
 // localState is what this device remembers about a vault between runs. It holds no secret.
@@ -24,6 +26,12 @@ type localState struct {
 	// JournalKeyring has the key of that journal, if it is not the vault's: it was begun in
 	// an earlier epoch.
 	JournalKeyring []byte `json:"journal_keyring,omitempty"`
+	// JournalEnding says what was being done with that journal when this was written:
+	// endingAside or endingDropped. If the process died meanwhile, the next one does it again;
+	// else the directory would look like one that was lost.
+	JournalEnding string `json:"journal_ending,omitempty"`
+	// JournalKept: the journal has a directory, which is there as long as this says so.
+	JournalKept bool `json:"journal_kept,omitempty"`
 	// Relieved: another device has written since that journal's last change, and this one has
 	// taken over again. What the journal has and no head contains is not to be mixed in.
 	Relieved bool `json:"relieved,omitempty"`
@@ -38,6 +46,12 @@ type acceptedHead struct {
 	// Turns are the commits with which devices took over, the last one of each.
 	Turns turns `json:"turns,omitempty"`
 }
+
+// What JournalEnding says.
+const (
+	endingAside   = "aside"
+	endingDropped = "dropped"
+)
 
 const reserveSequences = 64
 
@@ -62,10 +76,42 @@ func openState(dir string) (*stateFile, error) {
 		return nil, fmt.Errorf("local state: %w", err)
 	}
 	if err := json.Unmarshal(b, &f.s); err != nil {
-		return nil, fmt.Errorf("local state %s: %w: %w", f.path, ErrIntegrity, err)
+		f.s = localState{}
+		return f, fmt.Errorf("%s is empty or cut (%v): %w", f.path, err, ErrStateMissing)
 	}
 	return f, nil
 }
+
+// openKnown opens the state of a vault that this device may have had state of, and says so if
+// it is lost. What is accepted as lost is told by the second result.
+func openKnown(cfg *Config) (*stateFile, error, error) {
+	f, err := openState(cfg.StateDir)
+	if f == nil {
+		return nil, nil, err
+	}
+	if err == nil && f.s.empty() {
+		began, jerr := journal.Began(cfg.JournalDir)
+		if jerr != nil {
+			return nil, nil, jerr
+		}
+		switch {
+		case cfg.Known:
+			err = fmt.Errorf("%s, which remembers what this device has written, is not there: %w", f.path, ErrStateMissing)
+		case began:
+			err = fmt.Errorf("%s is not there, but a journal that goes with it is (%s): %w", f.path, cfg.JournalDir, ErrStateMissing)
+		}
+	}
+	if err == nil {
+		return f, nil, nil
+	}
+	if !cfg.AcceptMissing || !errors.Is(err, ErrStateMissing) {
+		return nil, nil, err
+	}
+	return f, err, nil
+}
+
+// empty tells whether no vault was ever opened or made with this state.
+func (s *localState) empty() bool { return s.Accepted.Sequence == 0 && s.Reserved == 0 }
 
 func (f *stateFile) get() localState {
 	f.mu.Lock()

@@ -22,6 +22,11 @@ type Config struct {
 	// StateDir and JournalDir are directories of mode 0700 for this vault on this machine.
 	StateDir, JournalDir string
 	ReadOnly             bool
+	// Known says that this device has had local state of the vault: if none is there, it is
+	// lost. AcceptMissing goes on without what is missing; otherwise that is ErrStateMissing.
+	Known, AcceptMissing bool
+	// Notices are alerts from the start on.
+	Notices []error
 	// At opens the vault read-only as one commit left it; nil is the newest.
 	At *At
 	// Retained are the sequences of commits that stay beside the newest two; nil is none. It

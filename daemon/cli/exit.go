@@ -86,6 +86,7 @@ var exits = []struct {
 	{daemon.ErrFleetStart, ExitUnavailable, "see the log; try again"},
 	{daemon.ErrNotRunning, ExitNotFound, "mount it with `ipfscloud mount MOUNTPOINT`"},
 	{daemon.ErrBusy, ExitBusy, ""},
+	{daemon.ErrStateMissing, ExitIntegrity, "put it back if you can; `ipfscloud mount --accept-missing-state MOUNTPOINT`, or the mount option accept_missing_state, goes on without what only it held"},
 	{daemon.ErrRollback, ExitIntegrity, ""},
 	{daemon.ErrFork, ExitIntegrity, ""},
 	{daemon.ErrIntegrity, ExitIntegrity, ""},

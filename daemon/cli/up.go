@@ -105,7 +105,7 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	var service *daemon.Service
 	endLine := func() {}
 	err = daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.mountOptions(),
 		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) },
 		Ready: func(s *daemon.Service) {
 			service = s
