@@ -86,7 +86,7 @@ func vaultsOf(pins []cluster.Found) map[string][]pinned {
 		}
 		seq, err := fs.ParseSequence(p.Metadata[sequenceKey])
 		cid, cidErr := crypt.ParseCID(p.CID)
-		if err != nil || cidErr != nil {
+		if err != nil || cidErr != nil || fs.CheckSequence(seq, time.Now()) != nil {
 			continue // not one of ours
 		}
 		name := fs.CommitName{Vault: p.Metadata[vaultKey], Device: p.Metadata[deviceKey], Sequence: seq}
@@ -111,8 +111,10 @@ func vaultsOf(pins []cluster.Found) map[string][]pinned {
 func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, error) {
 	var best pinned
 	var first error
-	for _, c := range commits[:min(len(commits), restoreTries)] {
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+	var after, before time.Time // of the newest commit so far, and of the one before it
+	// The oldest first: what a commit claims to follow is looked at before it.
+	for _, c := range slices.Backward(commits[:min(len(commits), restoreTries)]) {
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, after)
 		if ctx.Err() != nil {
 			return fs.Found{}, err
 		}
@@ -130,13 +132,16 @@ func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, 
 			continue
 		}
 		if c.name.Sequence = h.Sequence; h.Sequence > best.name.Sequence {
-			best = c
+			best, before = c, after
+			if h.Time.After(after) {
+				after = h.Time
+			}
 		}
 	}
 	if best.name.Sequence == 0 {
 		return fs.Found{}, first
 	}
-	f, err := fs.Adopt(ctx, s.store, s.p.Identity, best.name, best.cid)
+	f, err := fs.Adopt(ctx, s.store, s.p.Identity, best.name, best.cid, before)
 	if err == nil {
 		s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
 	}

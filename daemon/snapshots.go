@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,7 +124,7 @@ func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b Snapshot) int { return int(int64(a.Sequence - b.Sequence)) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	b, err := json.Marshal(keptSnapshots{Vault: vault, Snapshots: all})
 	if err == nil {
 		err = writeFile(s.file, string(b)+"\n")
@@ -266,7 +267,7 @@ func (s *Service) snapshotsAmong(ctx context.Context, commits []pinned) (all []S
 		if !c.snapshot || len(all) == restoreSnapshots {
 			continue
 		}
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
 		if err != nil {
 			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
 			continue

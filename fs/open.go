@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
@@ -36,7 +37,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	now := cfg.Now().UnixNano()
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(0); err != nil {
+	if w.seq, err = state.nextSequence(0, cfg.Now()); err != nil {
 		return "", err
 	}
 	top := vaultTop{root: &record{attr: Attr{Ino: RootIno, Mode: ModeDir | 0o755, Nlink: 2,
@@ -113,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		}
 		err := state.update(func(s *localState) {
 			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
-				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals)}
+				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals), Time: l.head.Time}
 			s.Reserved = max(s.Reserved, l.head.Sequence)
 			s.Relieved = false
 		})
@@ -145,7 +146,7 @@ type At struct {
 // device has accepted since says nothing against it: nobody takes it for the newest.
 func (t *Tree) headAt(ctx context.Context, at *At) (*loadedHead, error) {
 	name := CommitName{Vault: t.cfg.Vault, Device: at.Device, Sequence: at.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, at.Commit)
+	l, err := loadCommit(ctx, &t.cfg, name, at.Commit, time.Time{}, true)
 	if err == nil {
 		t.readOnly = fmt.Errorf("this is the drive as commit %d left it", at.Sequence)
 	}
@@ -167,7 +168,14 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		if best != nil && n.Device == accepted.Device { // older, and no turn of another device
 			continue
 		}
-		l, err := loadHead(ctx, cfg, n)
+		l, err := loadHead(ctx, cfg, n, accepted.time())
+		if err == nil && best != nil && best.head.Device != l.head.Device {
+			// What best claims to follow is known now.
+			if err := best.judge(ctx, cfg, l.info().Time, false); err != nil {
+				t.alarm(err)
+				best = nil
+			}
+		}
 		if err == nil {
 			now := turnsOf(l.head.Journals)
 			switch now.against(accepted.Turns) {
@@ -235,7 +243,7 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 		return nil
 	}
 	name := CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, commit)
+	l, err := loadCommit(ctx, &t.cfg, name, commit, time.Time{}, false)
 	if err != nil || l.cid.String() != a.Head {
 		return nil
 	}
@@ -315,6 +323,12 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	if t.state.get().Relieved && j.Last() > after {
 		found = false
 	}
+	if c := t.state.get().Contained; after > j.Last() || t.state.get().Relieved && c > 0 && after > c {
+		// The head says that it contains more of the journal than there is, or than this
+		// device has committed itself. Another device's head claimed that, and it would make
+		// acknowledged changes vanish.
+		after, found = 0, false
+	}
 	if !found && j.Last() > 0 {
 		// These changes were made on top of another line of commits. They are kept
 		// for rescue, and not mixed with this one.
@@ -339,7 +353,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	}
 	if !found {
 		err := t.state.update(func(s *localState) {
-			s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
+			s.Journal, s.Base, s.Contained = hex.EncodeToString(idOf(j)), l.cid.String(), 0
 		})
 		if err != nil {
 			j.Abandon()
@@ -364,7 +378,7 @@ func (t *Tree) setAside() error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("setting a foreign journal aside: %w", err)
 	}
-	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
+	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring, s.Contained = "", "", nil, 0 })
 }
 
 func idOf(j *journal.Journal) []byte {
