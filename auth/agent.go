@@ -282,8 +282,10 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		err = s.TakeLog(ctx, req.Data)
 	case opDevices:
 		resp.Data, err = s.encodeDevices(ctx)
-	case opMayWrite:
-		err = s.mayWriteAt(ctx, req.Device, req.Data)
+	case opJudge:
+		resp.Data, err = s.judge(ctx, req.Data)
+	case opMayCommit:
+		err = s.mayCommit(ctx, req.Data)
 	case opNotes:
 		resp.Data, err = s.Notes(ctx)
 	case opTakeNotes:

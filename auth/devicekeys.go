@@ -82,25 +82,6 @@ func grantOf(doc *did.Document, public []byte) Grant {
 	return g
 }
 
-// MayWrite tells whether a document lets a device commit at a time. ErrScope.
-func MayWrite(doc *did.Document, device string, at time.Time) error {
-	for _, k := range doc.KeysFor(did.Authentication) {
-		public, err := k.Ed25519()
-		if err != nil || deviceID(public) != device {
-			continue
-		}
-		g := grantOf(doc, public)
-		switch {
-		case g.Scope == ScopeRead:
-			return fmt.Errorf("device %s is there to read: %w", device, ErrScope)
-		case g.Scope == ScopeWrite && at.After(g.Until):
-			return fmt.Errorf("device %s could write until %s: %w", device, g.Until.Format(time.RFC3339), ErrScope)
-		}
-		return nil
-	}
-	return fmt.Errorf("device %.40q is not in the document of %s: %w", device, doc.ID, ErrScope)
-}
-
 // commitNext makes a change commit to the next update key of a device, with its mark.
 func commitNext(c *did.Change, device string, keys [][]byte) error {
 	for _, k := range keys {

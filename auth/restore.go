@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -231,4 +232,59 @@ func (p *Phrase) CommitsTo(l *webvh.Log) bool {
 	}
 	multi, err := did.Multikey(did.Ed25519, signingPublic(s))
 	return err == nil && l.Params().Deactivated && slices.Contains(l.Signers(l.Len()), multi)
+}
+
+// Vouches tells whether a key that only the phrase has, or had, signed for the DID of a log:
+// an entry of it, or the head of a commit. The claims are of commits whose heads name that
+// DID. That a log names the phrase's keys proves nothing: they are public.
+func (p *Phrase) Vouches(l *webvh.Log, claims []CommitClaim) bool {
+	updates, err := p.derive(labelUpdate)
+	if err != nil {
+		return false
+	}
+	defer updates.wipe()
+	var keys []*secret
+	defer func() { wipeAll(keys) }()
+	recovery, err := p.derive(labelRecover)
+	if err != nil {
+		return false
+	}
+	keys = append(keys, recovery)
+	// The first key signs the first entry, if the DID was made with the phrase.
+	first, err := updateKey(updates, 0)
+	if err != nil {
+		return false
+	}
+	keys = append(keys, first)
+	own := map[string]bool{}
+	for _, k := range keys {
+		if multi, err := did.Multikey(did.Ed25519, signingPublic(k)); err == nil {
+			own[multi] = true
+		}
+	}
+	for n := 1; n <= l.Len(); n++ {
+		if slices.ContainsFunc(l.Signers(n), func(k string) bool { return own[k] }) {
+			return true
+		}
+	}
+	signing, err := p.derive(labelSigning)
+	if err != nil {
+		return false
+	}
+	defer signing.wipe()
+	public := signingPublic(signing)
+	return slices.ContainsFunc(claims, func(c CommitClaim) bool {
+		return checkPurpose(c.Message) == nil && len(c.Signature) == ed25519.SignatureSize && ed25519.Verify(public, c.Message, c.Signature)
+	})
+}
+
+// MadeKey tells whether a document of a did:key is that of the phrase's signing key.
+func (p *Phrase) MadeKey(doc *did.Document) bool {
+	signing, err := p.derive(labelSigning)
+	if err != nil {
+		return false
+	}
+	defer signing.wipe()
+	public := signingPublic(signing)
+	return public.Equal(signingKey(doc, deviceID(public)))
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
@@ -40,9 +41,10 @@ type Session struct {
 	document struct {
 		sync.Mutex
 		newest *did.Document
-		log    []byte // its log, where it has one
-		stamp  stamp  // of the log's file
-		notes  *notes // of the devices; nil where the identity has none
+		log    []byte     // its log, where it has one
+		past   *webvh.Log // the same, verified
+		stamp  stamp      // of the log's file
+		notes  *notes     // of the devices; nil where the identity has none
 	}
 }
 

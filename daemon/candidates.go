@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -48,7 +49,7 @@ func (c *candidates) add(p *cluster.Found) {
 		return
 	}
 	seq, err := fs.ParseSequence(p.Metadata[sequenceKey])
-	if err != nil {
+	if err != nil || fs.CheckSequence(seq, time.Now()) != nil {
 		return // not one of ours
 	}
 	cid, err := crypt.ParseCID(p.CID)

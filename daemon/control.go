@@ -144,6 +144,7 @@ func reply(w http.ResponseWriter, v any, err error) {
 	// The one who asked may be gone; there is nobody to tell.
 	_ = json.NewEncoder(w).Encode(v)
 }
+
 // sync makes what was changed before the call as durable as d says. Past the journal it also
 // gives back the space of what was removed.
 func (s *Service) sync(ctx context.Context, d fs.Durability) error {

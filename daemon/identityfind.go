@@ -59,8 +59,8 @@ type FoundIdentity struct {
 	Commit  *fs.HeadInfo // the newest commit that verifies; nil if there is none
 	Name    fs.CommitName
 	From    string // the source of the commit
-	// Unlisted: the device that signed the commit is not in the newest document, but it was
-	// in the one that the commit was made with.
+	// Unlisted: the device that signed the commit was revoked since; it could write by the
+	// document that the commit names. Only if no other commit was found.
 	Unlisted bool
 	Asked    []string // what was asked, and how that went; for people
 }
@@ -117,7 +117,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := judge(ctx, all, s.Phrase)
+	f, err := judge(ctx, all, s.Phrase, s.log())
 	if f != nil {
 		f.Asked = asked
 	}
@@ -326,7 +326,7 @@ func recoveries(l *webvh.Log) (n int) {
 }
 
 // judge makes one identity of all clues.
-func judge(ctx context.Context, all []clue, p *auth.Phrase) (*FoundIdentity, error) {
+func judge(ctx context.Context, all []clue, p *auth.Phrase, log *slog.Logger) (*FoundIdentity, error) {
 	subjects := map[string]*candidate{}
 	var bad error
 	for _, c := range all {
@@ -343,12 +343,18 @@ func judge(ctx context.Context, all []clue, p *auth.Phrase) (*FoundIdentity, err
 		}
 	}
 	var found []*FoundIdentity
+	vouched := map[*FoundIdentity]int{}
 	for _, c := range subjects {
-		found = append(found, c.with(ctx, all))
+		f := c.with(all, log)
+		found, vouched[f] = append(found, f), c.vouched(all, p)
 	}
-	// With several, the one with the newest commit: a did:key that has migrated is there
-	// with its older ones.
+	// With several, one that the phrase has signed for: whoever knows the public keys of a
+	// phrase can make an identity that names them, and a commit that is sealed to them. Then
+	// the one with the newest commit.
 	slices.SortFunc(found, func(a, b *FoundIdentity) int {
+		if n := cmp.Compare(vouched[b], vouched[a]); n != 0 {
+			return n
+		}
 		if (a.Commit == nil) != (b.Commit == nil) {
 			if a.Commit == nil {
 				return 1
@@ -388,50 +394,85 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 	return &candidate{subject: auth.SelfCertifying(doc.ID), log: l, raw: l.Bytes(), source: c.source, doc: doc}, nil
 }
 
-// with finds the newest commit of the DID among the clues.
-func (c *candidate) with(ctx context.Context, all []clue) *FoundIdentity {
+// vouched tells how far the keys of the phrase vouch for the DID: 2 if they have signed for
+// it, 1 if they make it (a did:key, which may have moved to the other), 0 if they do not.
+func (c *candidate) vouched(all []clue, p *auth.Phrase) int {
+	if c.log == nil {
+		if p.MadeKey(c.doc) {
+			return 1
+		}
+		return 0
+	}
+	var claims []auth.CommitClaim
+	for _, x := range all {
+		if x.commit != nil && auth.SelfCertifying(x.commit.DID) == c.subject {
+			claims = append(claims, x.commit.Claim)
+		}
+	}
+	if p.Vouches(c.log, claims) {
+		return 2
+	}
+	return 0
+}
+
+// with finds the newest commit of the DID among the clues. Only auth.History.Judge says
+// whether a commit counts: a read-only device has the vault's key too, and a commit that it
+// makes looks like any other until its rights are looked at.
+func (c *candidate) with(all []clue, log *slog.Logger) *FoundIdentity {
 	f := &FoundIdentity{Found: auth.Found{DID: c.doc.ID, Log: c.raw}, Version: c.doc.Version.ID, Source: c.source}
 	if c.log != nil {
 		f.Changed = c.log.Last().Time
 	}
-	for _, pass := range []func(*fs.Evidence) *did.Document{
-		func(*fs.Evidence) *did.Document { return c.doc },
-		func(e *fs.Evidence) *did.Document { return c.at(e.LogVersion) },
-	} {
-		for _, x := range all {
-			e := x.commit
-			if e == nil || auth.SelfCertifying(e.DID) != c.subject || f.Commit != nil && e.Head.Sequence <= f.Commit.Sequence {
-				continue
+	history := auth.NewHistory(c.doc, c.log)
+	mine := slices.DeleteFunc(slices.Clone(all), func(x clue) bool {
+		return x.commit == nil || auth.SelfCertifying(x.commit.DID) != c.subject
+	})
+	// In the order of their numbers: what a commit claims to follow is looked at before it.
+	slices.SortStableFunc(mine, func(a, b clue) int { return cmp.Compare(a.commit.Head.Sequence, b.commit.Head.Sequence) })
+	var revoked []clue
+	var after time.Time
+	for _, x := range mine {
+		claim := x.commit.Claim
+		claim.After = after
+		v, err := history.Judge(claim)
+		switch {
+		case err != nil:
+			log.Warn("a commit cannot be judged", "sequence", claimed(x), "error", err)
+		case v.Standing == auth.StandingWriter:
+			f.take(x)
+			if x.commit.Head.Time.After(after) {
+				after = x.commit.Head.Time
 			}
-			doc := pass(e)
-			if doc == nil || auth.VerifyDevice(doc, e.Head.Device, e.Message, e.Signature) != nil {
-				continue
-			}
-			f.Commit, f.Name, f.Notes, f.From = &e.Head, e.Name, e.Notes, x.source
-			f.Unlisted = doc != c.doc
+		case v.Standing == auth.StandingRevoked:
+			revoked = append(revoked, x)
+		default:
+			log.Warn("a commit is not used", "sequence", claimed(x), "standing", v.Standing, "because", v.Because)
 		}
-		if f.Commit != nil {
-			break
+	}
+	if f.Commit != nil {
+		return f
+	}
+	// The devices that made commits are all gone: a recovery that ended half-way leaves it
+	// so. The owner is told that nobody who is listed now vouches for the commit.
+	for _, x := range revoked {
+		claim := x.commit.Claim
+		claim.Past = true
+		if v, err := history.Judge(claim); err == nil && v.Standing == auth.StandingWriter {
+			f.take(x)
+			f.Unlisted = true
 		}
 	}
 	return f
 }
 
-// at is the document of an earlier version, or nil.
-func (c *candidate) at(version string) *did.Document {
-	if c.log == nil || !c.log.Contains(version) {
-		return nil
+func claimed(x clue) uint64 { return x.commit.Head.Sequence }
+
+// take makes a commit the newest one that was found.
+func (f *FoundIdentity) take(x clue) {
+	e := x.commit
+	if f.Commit == nil || e.Head.Sequence > f.Commit.Sequence {
+		f.Commit, f.Name, f.Notes, f.From = &e.Head, e.Name, e.Notes, x.source
 	}
-	for n := 1; n <= c.log.Len(); n++ {
-		if e := c.log.Entry(n); e.VersionID == version {
-			doc, err := did.Parse(e.ID.String(), e.State())
-			if err != nil {
-				return nil
-			}
-			return doc
-		}
-	}
-	return nil
 }
 
 // meetPeers tells a node the peers of Egress.

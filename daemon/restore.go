@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,9 +95,16 @@ func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
 func (s *Service) adoptNewest(ctx context.Context, slots slots, commits []pinned) (fs.Found, error) {
 	var best pinned
 	var first error
-	for _, c := range tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
-		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
-	}) {
+	found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
+		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
+	})
+	var after, before time.Time // of the newest commit so far, and of the one before it
+	// The oldest first: what a commit claims to follow is looked at before it. Their blocks are
+	// here now.
+	for _, c := range slices.Backward(found) {
+		if c.err == nil {
+			c.got, c.err = fs.Inspect(ctx, s.store, s.p.Identity, c.commit.name, c.commit.cid, after)
+		}
 		if notForUs(c.err) { // another person's; or of a device that was revoked
 			if first == nil {
 				first = c.err
@@ -111,7 +119,10 @@ func (s *Service) adoptNewest(ctx context.Context, slots slots, commits []pinned
 			continue
 		}
 		if c.commit.name.Sequence = c.got.Sequence; c.got.Sequence > best.name.Sequence {
-			best = c.commit
+			best, before = c.commit, after
+			if c.got.Time.After(after) {
+				after = c.got.Time
+			}
 		}
 	}
 	if best.name.Sequence == 0 {
@@ -120,7 +131,7 @@ func (s *Service) adoptNewest(ctx context.Context, slots slots, commits []pinned
 	// That the time for looking is up does not keep what was found from being linked.
 	linking, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreWait)
 	defer cancel()
-	f, err := fs.Adopt(linking, s.store, s.p.Identity, best.name, best.cid)
+	f, err := fs.Adopt(linking, s.store, s.p.Identity, best.name, best.cid, before)
 	if err == nil {
 		s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
 	}

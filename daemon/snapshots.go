@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,7 +125,7 @@ func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b Snapshot) int { return int(int64(a.Sequence - b.Sequence)) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	b, err := json.Marshal(keptSnapshots{Vault: vault, Snapshots: all})
 	if err == nil {
 		err = writeFile(s.file, string(b)+"\n")
@@ -269,7 +270,7 @@ func (s *Service) snapshotsAmong(ctx context.Context, slots slots, commits []pin
 	marked := slices.DeleteFunc(slices.Clone(commits), func(c pinned) bool { return !c.snapshot })
 	marked = marked[:min(len(marked), restoreSnapshots)]
 	for _, c := range readCommits(ctx, slots, marked, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
-		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
+		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
 	}) {
 		if c.err != nil {
 			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.commit.cid, "error", c.err)

@@ -368,6 +368,7 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 	if !t.top.head.IsZero() {
 		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
 	}
+	w.contained = j.position
 	info, err := linkHead(ctx, t.cfg, t.vault, t.state, head, w, c.unlinked)
 	if err != nil {
 		return err
@@ -382,7 +383,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	var info commitInfo
 	log, version, err := cfg.Identity.Log(ctx)
 	if err == nil {
-		err = mayWrite(ctx, cfg.Identity, head.Device, time.Unix(0, head.Time))
+		err = cfg.Identity.MayCommit(ctx, time.Unix(0, head.Time))
 	}
 	if err != nil {
 		return info, fmt.Errorf("the DID document of the commit: %w", err)
@@ -417,7 +418,10 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
 	err = state.update(func(s *localState) {
 		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
-			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals)}
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals), Time: head.Time}
+		if w.contained > 0 {
+			s.Contained = w.contained
+		}
 	})
 	return info, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
@@ -34,7 +35,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	now := cfg.Now().UnixNano()
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(0); err != nil {
+	if w.seq, err = state.nextSequence(0, cfg.Now()); err != nil {
 		return "", err
 	}
 	top := vaultTop{root: &record{attr: Attr{Ino: RootIno, Mode: ModeDir | 0o755, Nlink: 2,
@@ -124,7 +125,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		}
 		err := state.update(func(s *localState) {
 			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
-				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals)}
+				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals), Time: l.head.Time}
 			s.Reserved = max(s.Reserved, l.head.Sequence)
 			s.Relieved = false
 		})
@@ -156,7 +157,7 @@ type At struct {
 // device has accepted since says nothing against it: nobody takes it for the newest.
 func (t *Tree) headAt(ctx context.Context, at *At) (*loadedHead, error) {
 	name := CommitName{Vault: t.cfg.Vault, Device: at.Device, Sequence: at.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, at.Commit)
+	l, err := loadCommit(ctx, &t.cfg, name, at.Commit, time.Time{}, true)
 	if err == nil {
 		t.readOnly = fmt.Errorf("this is the drive as commit %d left it", at.Sequence)
 	}
@@ -178,7 +179,14 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		if best != nil && n.Device == accepted.Device { // older, and no turn of another device
 			continue
 		}
-		l, err := loadHead(ctx, cfg, n)
+		l, err := loadHead(ctx, cfg, n, accepted.time())
+		if err == nil && best != nil && best.head.Device != l.head.Device {
+			// What best claims to follow is known now.
+			if err := best.judge(ctx, cfg, l.info().Time, false); err != nil {
+				t.alarm(err)
+				best = nil
+			}
+		}
 		if err == nil {
 			now := turnsOf(l.head.Journals)
 			switch now.against(accepted.Turns) {
@@ -246,7 +254,7 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 		return nil
 	}
 	name := CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, commit)
+	l, err := loadCommit(ctx, &t.cfg, name, commit, time.Time{}, false)
 	if err != nil || l.cid.String() != a.Head {
 		return nil
 	}

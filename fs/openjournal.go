@@ -74,6 +74,13 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	if t.state.get().Relieved && j.Last() > after {
 		found = false
 	}
+	// A head of another device carries a position in this journal, too, and may lie about it: if
+	// it claims more of the journal than there is, or than this device has committed itself,
+	// acknowledged changes would vanish.
+	claimed := l.head.Device != t.cfg.Identity.Device() && after > j.Last()
+	if c := t.state.get().Contained; claimed || t.state.get().Relieved && c > 0 && after > c {
+		after, found = 0, false
+	}
 	if found && !j.Has(after) {
 		err := fmt.Errorf("the first segments of the journal in %s are not there, from record %d on: %w", t.cfg.JournalDir, after+1, ErrStateMissing)
 		if !t.cfg.AcceptMissing {
@@ -111,7 +118,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	if !found || !t.state.get().JournalKept {
 		err := t.state.update(func(s *localState) {
 			if !found {
-				s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
+				s.Journal, s.Base, s.Contained = hex.EncodeToString(idOf(j)), l.cid.String(), 0
 			}
 			s.JournalKept = true
 		})
@@ -151,7 +158,7 @@ func (t *Tree) endJournal(how string) error {
 
 func (t *Tree) journalEnded() error {
 	return t.state.update(func(s *localState) {
-		s.Journal, s.Base, s.JournalKeyring, s.JournalEnding, s.JournalKept = "", "", nil, "", false
+		s.Journal, s.Base, s.JournalKeyring, s.Contained, s.JournalEnding, s.JournalKept = "", "", nil, 0, "", false
 	})
 }
 

@@ -61,7 +61,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	}
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(last); err != nil {
+	if w.seq, err = state.nextSequence(last, cfg.Now()); err != nil {
 		return HeadInfo{}, err
 	}
 	// The commit's directory links the tree's top node, which must lie in the store.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/journal"
 )
@@ -35,6 +36,9 @@ type localState struct {
 	// Relieved: another device has written since that journal's last change, and this one has
 	// taken over again. What the journal has and no head contains is not to be mixed in.
 	Relieved bool `json:"relieved,omitempty"`
+	// Contained is the position in that journal up to which a commit of this device contains
+	// it. Heads of other devices carry such a position too, and may lie about it.
+	Contained uint64 `json:"contained,omitempty"`
 }
 
 type acceptedHead struct {
@@ -45,6 +49,16 @@ type acceptedHead struct {
 	Keyring  []byte `json:"keyring,omitempty"` // so that the journal opens without the store
 	// Turns are the commits with which devices took over, the last one of each.
 	Turns turns `json:"turns,omitempty"`
+	// Time of the head, in nanoseconds since 1970; 0 if an older version wrote this. A device
+	// with an end date cannot follow a head from after its end.
+	Time int64 `json:"time,omitempty"`
+}
+
+func (a *acceptedHead) time() time.Time {
+	if a.Time == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, a.Time)
 }
 
 // What JournalEnding says.
@@ -136,8 +150,12 @@ func (f *stateFile) update(fn func(*localState)) error {
 	return nil
 }
 
-// nextSequence returns a sequence above last that was never signed.
-func (f *stateFile) nextSequence(last uint64) (uint64, error) {
+// nextSequence returns a sequence above last that was never signed. ErrCounter: nobody
+// would take a commit with that number at this time.
+func (f *stateFile) nextSequence(last uint64, now time.Time) (uint64, error) {
+	if last >= maxSequence(now) {
+		return 0, fmt.Errorf("commit %d: %w", last, ErrCounter)
+	}
 	if s := f.get(); last+1 <= s.Reserved {
 		return last + 1, nil
 	}

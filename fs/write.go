@@ -43,6 +43,8 @@ type commitWriter struct {
 	// replaced are the pages that nobody reads any more when the commit is the tree's.
 	replaced []CID
 
+	contained uint64 // position in this device's journal that the commit contains; 0 for none
+
 	stored  bool // all blobs lie in the store
 	linking bool // the store was asked to link the commit, and may have done it
 
@@ -156,7 +158,7 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	t := w.t
 	top := j.top
 	var err error
-	if w.seq, err = t.state.nextSequence(t.lastSequence()); err != nil {
+	if w.seq, err = t.state.nextSequence(t.lastSequence(), t.cfg.Now()); err != nil {
 		return top, err
 	}
 	t.attempted = w.seq

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -18,7 +19,7 @@ var ErrOtherWriter = fmt.Errorf("another device writes this drive: %w", ErrReadO
 // checkWriter tells why this device may not write on top of a head, or nil.
 func (t *Tree) checkWriter(ctx context.Context, l *loadedHead) error {
 	id := t.cfg.Identity
-	if err := mayWrite(ctx, id, id.Device(), t.cfg.Now()); err != nil {
+	if err := id.MayCommit(ctx, t.cfg.Now()); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	if l.head.Device != id.Device() {
@@ -49,7 +50,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 		if n.Sequence <= t.top.sequence || n.Device == t.cfg.Identity.Device() {
 			continue
 		}
-		l, err := loadHead(ctx, &t.cfg, n)
+		l, err := loadHead(ctx, &t.cfg, n, t.top.time)
 		if err == nil && turnsOf(l.head.Journals).against(turnsOf(t.carried)) != turnsNewer {
 			err = fmt.Errorf("%s went on with commit %d after it was relieved: %w", n.Device, n.Sequence, ErrFork)
 		}
@@ -106,7 +107,8 @@ func Receive(stateDir string, b json.RawMessage) (*Handover, error) {
 	_, vaultErr := crypt.ParseVaultID(h.Vault)
 	_, headErr := crypt.ParseCID(h.Head)
 	_, commitErr := crypt.ParseCID(h.Commit)
-	if err := errors.Join(vaultErr, headErr, commitErr); err != nil || h.Sequence == 0 || h.Device == "" {
+	countErr := CheckSequence(h.Sequence, time.Now())
+	if err := errors.Join(vaultErr, headErr, commitErr, countErr); err != nil || h.Device == "" {
 		return nil, fmt.Errorf("handover of a vault: %v: %w", err, ErrInvalid)
 	}
 	s, err := openState(stateDir)
