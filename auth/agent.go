@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -62,7 +63,7 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 	if err := privateDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if a.lock, err = os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, socketMode); err != nil {
+	if a.lock, err = safefile.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, socketMode); err != nil {
 		return nil, fmt.Errorf("locking the agent's socket: %w", err)
 	}
 	if err := unix.Flock(int(a.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
@@ -71,20 +72,8 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 		return nil, fmt.Errorf("locking the agent's socket: %w", err)
 	}
 	// Whoever holds the lock is alone: a socket that is still there has no agent.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing a dead agent's socket: %w", err)
-	}
-	err = withShortPath(path, func(p string) error {
-		a.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
-		return err
-	})
-	if err != nil {
+	if a.listener, err = safefile.Listen(path); err != nil {
 		return nil, fmt.Errorf("listening at %s: %w", path, err)
-	}
-	a.listener.SetUnlinkOnClose(false) // by our own path, while we have the lock
-	// Until here the directory alone keeps others out.
-	if err := os.Chmod(path, socketMode); err != nil {
-		return nil, fmt.Errorf("protecting the agent's socket: %w", err)
 	}
 	return a, nil
 }
@@ -100,7 +89,7 @@ func ServeAgent(ctx context.Context, path string, s *Session) error {
 
 // privateDir makes a directory, or checks that it is this user's and nobody else's.
 func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return fmt.Errorf("making the directory of the agent's socket: %w", err)
 	}
 	var st unix.Stat_t

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The control protocol: HTTP with JSON over a unix socket of mode 0600, for processes of
@@ -45,17 +46,7 @@ type control struct {
 func (s *Service) control() (*control, error) {
 	path := s.p.Home.controlSocket()
 	// The lock is ours: a socket that is there was left by a daemon that died.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err == nil {
-		// Until here its directory, 0700, keeps others out; a umask would be the whole
-		// process's, in which others make files.
-		if err = os.Chmod(path, 0o600); err != nil {
-			l.Close()
-		}
-	}
+	l, err := safefile.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

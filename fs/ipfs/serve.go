@@ -8,12 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	oldcmds "github.com/ipfs/kubo/commands"
 	"github.com/ipfs/kubo/core"
 	"github.com/ipfs/kubo/core/corehttp"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // socketPathMax is what sun_path holds, without its final NUL, in bytes.
@@ -70,30 +71,12 @@ func withoutShutdown(next http.Handler) http.Handler {
 }
 
 // listenPrivate listens on a unix socket of mode 0600, in place of a socket that a killed
-// process left there. It is made in a private directory and then moved, so that it is
-// never open to others, whatever the umask.
+// process left there.
 func listenPrivate(path string) (net.Listener, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".s")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	tmp := filepath.Join(dir, "s")
-	if len(tmp) > socketPathMax || len(path) > socketPathMax {
+	if len(path) > socketPathMax {
 		return nil, fmt.Errorf("the path of the socket is longer than the system allows (%d bytes)", socketPathMax)
 	}
-	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	lis.SetUnlinkOnClose(false)
-	if err := os.Chmod(tmp, 0o600); err != nil {
-		return nil, errors.Join(err, lis.Close())
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return nil, errors.Join(err, lis.Close())
-	}
-	return lis, nil
+	return safefile.Listen(path)
 }
 
 func (s *server) close() error {

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // tail is where the newest records wait until they are handed to the segment that they are
@@ -53,7 +55,7 @@ func (t *tail) open(dir string, next uint64) (err error) {
 	if fi, err := os.Stat(path); mapped && (err != nil || fi.Size() != tailSize) {
 		mapped = allocate(path, tailSize, true) == nil // if not, the disk is full
 	}
-	if t.f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if t.f, err = safefile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return fmt.Errorf("journal tail: %w", err)
 	}
 	if mapped {
@@ -204,7 +206,7 @@ func readTail(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal tail: %w", err)
 	}
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("journal tail: %w", err)
 	}
