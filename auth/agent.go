@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/auth/peercred"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -61,7 +62,7 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 	if err := privateDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if a.lock, err = os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, lockMode); err != nil {
+	if a.lock, err = safefile.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, lockMode); err != nil {
 		return nil, fmt.Errorf("locking the agent's socket: %w", err)
 	}
 	if err := unix.Flock(int(a.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
@@ -87,7 +88,7 @@ func ServeAgent(ctx context.Context, path string, s *Session) error {
 
 // privateDir makes a directory, or checks that it is this user's and nobody else's.
 func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return fmt.Errorf("making the directory of the agent's socket: %w", err)
 	}
 	var st unix.Stat_t

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const deviceNameMax = 64 // bytes
@@ -144,7 +145,7 @@ func makeDir(ctx context.Context, dir string) (func(), error) {
 	if dir == "" {
 		return nil, fmt.Errorf("no keystore directory: %w", ErrInvalid)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the keystore directory: %w", err)
 	}
 	release, err := lockDir(ctx, dir)

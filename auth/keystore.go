@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -95,7 +97,7 @@ func readKeystore(dir string) (*keystore, error) {
 
 // readKeystoreFile reads one byte too many of a file that is too large.
 func readKeystoreFile(dir string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(dir, keystoreName))
+	f, err := safefile.Open(filepath.Join(dir, keystoreName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
 	}
@@ -117,7 +119,7 @@ func (k *keystore) write(dir string) (err error) {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("writing the keystore: %w", err)
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := safefile.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing the keystore: %w", err)
 	}
@@ -139,7 +141,7 @@ func (k *keystore) write(dir string) (err error) {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := safefile.OpenDir(dir)
 	if err != nil {
 		return fmt.Errorf("syncing a directory: %w", err)
 	}
@@ -153,7 +155,7 @@ func syncDir(dir string) error {
 // lockDir keeps other processes from changing the keystore until the returned function is
 // called. It waits for them at most lockDeadline, then gives ErrBusy.
 func lockDir(ctx context.Context, dir string) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(dir, keystoreLock), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(filepath.Join(dir, keystoreLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
 	}

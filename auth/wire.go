@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/claim"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The agent's protocol: the client sends a request and waits for its response, as often
@@ -175,7 +175,7 @@ func withShortPath(path string, f func(string) error) error {
 	if len(path) <= sunPathMax {
 		return f(path)
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := safefile.OpenDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -87,7 +88,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := safefile.ReadNamed(file, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("%w: authority to trust: %w", ErrConfig, err)
 	}

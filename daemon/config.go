@@ -16,6 +16,7 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fuse"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // ErrConfig: the configuration file cannot be used as it is.
@@ -123,7 +124,7 @@ func DefaultConfig() Config {
 // instead; a file that is not there stands for the defaults.
 func (h Home) LoadConfig() (Config, error) {
 	c := DefaultConfig()
-	b, err := os.ReadFile(h.Config)
+	b, err := safefile.ReadNamed(h.Config, configMax)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, err)
 	}

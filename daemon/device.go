@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Devices is what the commands on devices work on.
@@ -148,7 +148,7 @@ func (d Devices) places() (node string, e *egressAnswer, err error) {
 		if f.path == "" {
 			continue
 		}
-		if *f.to, err = os.ReadFile(f.path); err != nil {
+		if *f.to, err = safefile.ReadNamed(f.path, namedMax); err != nil {
 			return "", nil, fmt.Errorf("%w: the Egress to hand over: %w", ErrConfig, err)
 		}
 	}

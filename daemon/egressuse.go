@@ -11,6 +11,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/cluster/fleet"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // EgressUse is the Egress that `ipfscloud egress use` chose. What the configuration says
@@ -73,7 +74,7 @@ func UseEgress(h Home, u EgressUse) error {
 
 // EgressUsed is what UseEgress remembered; the zero value if that is none.
 func EgressUsed(h Home) (u EgressUse, err error) {
-	b, err := os.ReadFile(h.egressFile())
+	b, err := safefile.ReadFile(h.egressFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return u, nil
 	}
@@ -114,7 +115,7 @@ func (u EgressUse) clusterConfig(h Home) (c cluster.Config, err error) {
 	if u.AuthFile == "" {
 		return c, nil
 	}
-	b, err := os.ReadFile(u.AuthFile)
+	b, err := safefile.ReadSecret(u.AuthFile, tokenMax)
 	if err != nil {
 		return c, fmt.Errorf("%w: authorization for Egress: %w", ErrConfig, err)
 	}

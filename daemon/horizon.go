@@ -15,6 +15,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/daemon/horizon"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // horizonServer is the page while it is served.
@@ -40,7 +41,7 @@ func (s *Service) startHorizon() *horizonServer {
 		if c.MetricsTokenFile == "" {
 			return ""
 		}
-		b, err := os.ReadFile(c.MetricsTokenFile)
+		b, err := safefile.ReadSecret(c.MetricsTokenFile, tokenMax)
 		if err != nil {
 			s.p.Log.Warn("the token for metrics", "error", err)
 		}
@@ -125,7 +126,7 @@ func (h Home) WriteRedirect(l PageLogin) (string, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := safefile.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A record of IPNS is good for two days at most on most nodes of the network, so it is
@@ -77,7 +78,7 @@ func (h Home) publicationFile() string { return h.stateFile("published.json") }
 
 // ReadPublication returns nil while nothing is published.
 func ReadPublication(h Home) (*Publication, error) {
-	b, err := os.ReadFile(h.publicationFile())
+	b, err := safefile.ReadFile(h.publicationFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -302,10 +303,10 @@ func WriteLogFiles(dir, id string, log []byte) (map[string]string, error) {
 		return nil, err
 	}
 	name := filepath.Join(dir, filepath.FromSlash(u.Path))
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	if err := safefile.MakePublicDir(filepath.Dir(name)); err != nil {
 		return nil, fmt.Errorf("files of the identity: %w", err)
 	}
-	if err := os.WriteFile(name, log, 0o644); err != nil {
+	if err := safefile.ReplacePublic(name, log); err != nil {
 		return nil, fmt.Errorf("files of the identity: %w", err)
 	}
 	return map[string]string{name: parsed.LogURL()}, nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Snapshot is a commit that is retained: the node keeps its blocks, and Egress its copies,
@@ -63,7 +64,7 @@ type keptSnapshots struct {
 // readSnapshots reads those of a vault; an empty vault is any.
 func readSnapshots(file, vault string) (*snapshots, error) {
 	s := &snapshots{file: file}
-	b, err := os.ReadFile(file)
+	b, err := safefile.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}

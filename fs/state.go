@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/journal"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // localState is what this device remembers about a vault between runs. It holds no secret.
@@ -78,11 +79,11 @@ type stateFile struct {
 }
 
 func openState(dir string) (*stateFile, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	f := &stateFile{path: filepath.Join(dir, "heads.json")}
-	b, err := os.ReadFile(f.path)
+	b, err := safefile.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return f, nil
 	}
@@ -143,7 +144,7 @@ func (f *stateFile) update(fn func(*localState)) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(f.path, b); err != nil {
+	if err := safefile.Replace(f.path, b); err != nil {
 		return fmt.Errorf("local state: %w", err)
 	}
 	f.s = next
@@ -161,36 +162,4 @@ func (f *stateFile) nextSequence(last uint64, now time.Time) (uint64, error) {
 	}
 	err := f.update(func(s *localState) { s.Reserved = last + reserveSequences })
 	return last + 1, err
-}
-
-// replaceFile writes a file so that a power cut leaves the old or the new one.
-func replaceFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

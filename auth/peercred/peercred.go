@@ -3,8 +3,7 @@
 //
 // It is the only place of this module that listens on a unix socket or reads a peer's
 // credentials: the agent, the control socket, the node's RPC and the fleet's supervisor
-// had a check each, or none. It imports nothing of this module, so that every layer may
-// use it.
+// had a check each, or none. Every layer may use it.
 package peercred
 
 import (
@@ -12,10 +11,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // SocketMode is the mode of the sockets that Listen makes.
@@ -54,43 +54,13 @@ type Listener struct {
 var _ net.Listener = (*Listener)(nil)
 
 // Listen makes the socket, in place of one that is there: the caller holds a lock, so that
-// one was left by a process that was killed. It is made in a private directory and then
-// moved, so it is never open to others, whatever the umask is. A path that is too long for
-// a socket address works; those who connect must have a way to reach it.
+// one was left by a process that was killed. Nothing but a socket of this user's is replaced.
 func Listen(path string) (*Listener, error) {
-	l, err := listen(path)
+	l, err := safefile.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("listening at %s: %w", path, err)
 	}
 	return &Listener{UnixListener: l, path: path}, nil
-}
-
-func listen(path string) (_ *net.UnixListener, err error) {
-	private, err := os.MkdirTemp(filepath.Dir(path), ".s")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(private)
-	dir, err := os.Open(private)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	// A socket address has room for 107 bytes; this name is always shorter.
-	made := fmt.Sprintf("/proc/self/fd/%d/s", dir.Fd())
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	l.SetUnlinkOnClose(false) // it would remove the name in the private directory
-	made = filepath.Join(private, "s")
-	if err := os.Chmod(made, SocketMode); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	if err := os.Rename(made, path); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
 }
 
 // Addr is the path at which the socket is now.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Descriptors of a background process.
@@ -59,7 +60,7 @@ func background(ctx context.Context, t task) (answer, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: !t.stays}
 	if t.log != "" {
-		f, err := os.OpenFile(t.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		f, err := safefile.OpenFile(t.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
 			return answer{}, fmt.Errorf("log: %w", err)
 		}

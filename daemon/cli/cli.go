@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -185,9 +186,20 @@ func (e *env) execute(c *entry, args []string) error {
 		}
 		return fmt.Errorf("%w; see `ipfscloud %s --help`", err, c.name)
 	}
+	if !homeless(c.name) {
+		if err := e.home.Check(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	return cmd.run(ctx, e)
+}
+
+// homeless tells whether a command uses nothing of the home it is started with: then it does
+// not matter whose that is.
+func homeless(name string) bool {
+	return slices.Contains([]string{"version", "demo", "completion", "man"}, name)
 }
 
 func parseCommand(cmd command, name string, args []string) (rest []string, err error) {

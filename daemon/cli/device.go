@@ -39,9 +39,9 @@ type deviceCommand struct {
 func (c *deviceCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
 	f.StringVar(&c.name, "name", "", "add: a `NAME` for people, in place of the host's")
-	f.StringVar(&c.requestOut, "request-out", "", "add: write the request to `FILE`, not to standard output")
+	f.StringVar(&c.requestOut, "request-out", "", "add: write the request to `FILE`, which must not exist, not to standard output")
 	f.StringVar(&c.answer, "answer", "", "add: take the answer in `FILE` (- is standard input)")
-	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, not to standard output")
+	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, which must not exist, not to standard output")
 	f.StringVar(&c.code, "code", "", "approve, add --answer: the `CODE` that the other device shows; asked for on a terminal")
 	f.BoolVar(&c.egress, "egress", false, "add, approve: carry request and answer over by the Egress that both devices use")
 	f.DurationVar(&c.wait, "wait", 10*time.Minute, "add --egress: wait so long for the answer")
@@ -240,6 +240,11 @@ func (c *deviceCommand) scope() string {
 }
 
 func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r *auth.Request) error {
+	out, err := newOutFile("--answer-out", c.answerOut)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	a, err := d.Approve(ctx, r, c.grant(), c.egress)
 	if err != nil {
 		return err
@@ -249,10 +254,8 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 			return err
 		}
 	}
-	if c.answerOut != "" {
-		if err := os.WriteFile(c.answerOut, a.Answer, 0o600); err != nil {
-			return fmt.Errorf("%w: --answer-out: %w", errUsage, err)
-		}
+	if err := out.write(a.Answer); err != nil {
+		return fmt.Errorf("--answer-out: %w", err)
 	}
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "version": a.Version, "sequence": a.Commit.Sequence,

@@ -37,6 +37,11 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 	if name == "" {
 		name = deviceName()
 	}
+	out, err := newOutFile("--request-out", c.requestOut)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	r, err := auth.Enrol(ctx, auth.InitConfig{Dir: e.home.Keystore, Passphrase: d.Passphrase, DeviceName: name})
 	if err != nil {
 		return err
@@ -49,10 +54,8 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 			return err
 		}
 	}
-	if c.requestOut != "" {
-		if err := os.WriteFile(c.requestOut, r.Encode(), 0o600); err != nil {
-			return fmt.Errorf("%w: --request-out: %w", errUsage, err)
-		}
+	if err := out.write(r.Encode()); err != nil {
+		return fmt.Errorf("--request-out: %w", err)
 	}
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "request": string(r.Encode()), "code": r.Code(), "scan": r.Scan()})

@@ -14,6 +14,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // egressCommand is about where copies are kept.
@@ -161,20 +162,25 @@ func (c *egressCommand) serve(ctx context.Context, e *env) error {
 	return err
 }
 
-// join makes a node that belongs to those of another machine.
-func (c *egressCommand) join(ctx context.Context, e *env) error {
-	in := e.in
+const joinTokenMax = 1 << 20 // bytes
+
+func (c *egressCommand) readToken(e *env) ([]byte, error) {
 	if c.token != "-" {
-		f, err := os.Open(c.token)
+		b, err := safefile.ReadSecret(c.token, joinTokenMax)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
+			return nil, fmt.Errorf("%w: %w", errUsage, err)
 		}
-		defer f.Close()
-		in = f
-	} else if e.terminal() {
+		return b, nil
+	}
+	if e.terminal() {
 		fmt.Fprintln(e.err, "Paste the token, then press Ctrl-D:")
 	}
-	b, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	return io.ReadAll(io.LimitReader(e.in, joinTokenMax))
+}
+
+// join makes a node that belongs to those of another machine.
+func (c *egressCommand) join(ctx context.Context, e *env) error {
+	b, err := c.readToken(e)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ var exits = []struct {
 	code   int
 	advice string
 }{
+	{daemon.ErrUnsafe, ExitUsage, ""},
 	{errUsage, ExitUsage, ""},
 	{daemon.ErrSiteRefused, ExitRefused, "ask the site for a new request: each is good for one try, within two minutes"},
 	{daemon.ErrClaim, ExitIntegrity, ""},

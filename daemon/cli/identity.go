@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // initCommand makes an identity.
@@ -83,7 +84,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	if c.phraseIn == "" && c.phraseOut == "" && !e.terminal() {
 		return "", nil, fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
 	}
-	out, err := newPhraseFile(c.phraseOut)
+	out, err := newOutFile("--phrase-out", c.phraseOut)
 	if err != nil {
 		return "", nil, err
 	}
@@ -102,7 +103,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	}
 	defer id.Phrase.Wipe()
 	if out != nil {
-		if err := out.write(id.Phrase.Words()); err != nil {
+		if err := out.write(phraseLine(id.Phrase.Words())); err != nil {
 			return "", nil, fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
 		}
 	} else if err := e.showPhrase(id.Phrase.Words()); err != nil {
@@ -138,6 +139,9 @@ func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass
 	return id, pass, err
 }
 
+// phraseLine is a phrase as it stands in a file.
+func phraseLine(words []string) []byte { return []byte(strings.Join(words, " ") + "\n") }
+
 // deviceName is a name for people; none is fine too.
 func deviceName() string {
 	name, _ := os.Hostname()
@@ -156,17 +160,13 @@ func (e *env) readPhrase(from string) (*auth.Phrase, error) {
 		defer clear(b)
 		return auth.ParsePhrase(b)
 	}
-	in := io.Reader(e.in)
+	var b []byte
+	var err error
 	if from != "-" {
-		f, err := os.Open(from)
-		if err != nil {
+		if b, err = safefile.ReadSecret(from, passMax); err != nil {
 			return nil, fmt.Errorf("%w: recovery phrase: %w", errUsage, err)
 		}
-		defer f.Close()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, passMax))
-	if err != nil {
+	} else if b, err = io.ReadAll(io.LimitReader(e.in, passMax)); err != nil {
 		return nil, fmt.Errorf("reading the recovery phrase: %w", err)
 	}
 	defer clear(b)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // driveFlags are the flags of commands that run a drive.
@@ -262,7 +263,7 @@ func openLog(e *env, toFile bool) (*slog.Logger, func(), error) {
 			return nil, nil, fmt.Errorf("log: %w", err)
 		}
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := safefile.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log: %w", err)
 	}

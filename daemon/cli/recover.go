@@ -6,8 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -50,7 +48,7 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 	if c.phraseOut == "" && !e.terminal() {
 		return fmt.Errorf("%w: without a terminal a new phrase is made only with --phrase-out FILE, or nobody would know it", errUsage)
 	}
-	out, err := newPhraseFile(c.phraseOut)
+	out, err := newOutFile("--phrase-out", c.phraseOut)
 	if err != nil {
 		return err
 	}
@@ -79,7 +77,7 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 		Passphrase: pass, DeviceName: deviceName(), MinSequence: c.minSequence,
 		Found: func(f *daemon.FoundIdentity) error { e.tellFound(f); return nil },
 		Phrase: func(p *auth.Phrase) error {
-			err := out.write(p.Words())
+			err := out.write(phraseLine(p.Words()))
 			if out == nil {
 				err = e.showPhrase(p.Words())
 			}
@@ -110,43 +108,4 @@ func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) e
 	}
 	fmt.Fprintln(e.out, r.DID)
 	return nil
-}
-
-// phraseFile is where a new phrase is written; nil where it is shown.
-type phraseFile struct {
-	f       *os.File
-	written bool
-}
-
-// newPhraseFile makes the file, first of all: a phrase that cannot be kept must not be
-// drawn.
-func newPhraseFile(path string) (*phraseFile, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
-	}
-	return &phraseFile{f: f}, nil
-}
-
-func (p *phraseFile) write(words []string) error {
-	if p == nil {
-		return nil
-	}
-	p.written = true
-	_, err := fmt.Fprintln(p.f, strings.Join(words, " "))
-	return errors.Join(err, p.f.Sync())
-}
-
-// discard closes the file, and removes it if nothing was written.
-func (p *phraseFile) discard() {
-	if p == nil {
-		return
-	}
-	p.f.Close()
-	if !p.written {
-		os.Remove(p.f.Name())
-	}
 }

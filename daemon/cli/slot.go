@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -150,16 +149,12 @@ func keepKey(e *env, to string, key []byte) (made bool, err error) {
 		_, err := e.out.Write(line)
 		return false, err
 	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	out, err := newOutFile("--key-out", to)
 	if err != nil {
-		return false, fmt.Errorf("%w: --key-out wants a new file: %w", errUsage, err)
+		return false, err
 	}
-	_, err = f.Write(line)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if d, dirErr := os.Open(filepath.Dir(to)); dirErr == nil {
-		err = errors.Join(err, d.Sync(), d.Close())
-	}
-	return true, err
+	defer out.discard()
+	return true, out.write(line)
 }
 
 func (c *keystoreCommand) check(ctx context.Context, e *env, pass []byte) error {

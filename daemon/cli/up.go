@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // upCommand does all of it: identity, login, mount.
@@ -91,7 +92,7 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	}
 	defer end()
 	// A dead mount is there, and is not: the daemon takes it away.
-	if err := os.MkdirAll(c.mountpoint, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := safefile.MakePublicDir(c.mountpoint); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("making the mountpoint: %w", err)
 	}
 	screen, live := e.screen()

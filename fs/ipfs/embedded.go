@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // EmbeddedConfig says where and how the node in this process runs. Zero durations stand
@@ -95,6 +96,10 @@ type Embedded struct {
 
 var _ fs.Store = (*Embedded)(nil)
 
+// repoDepth is how deep a repo is looked into for links and for what belongs to others: down
+// to the directories of flatfs, but not to its blocks.
+const repoDepth = 2
+
 // OpenEmbedded starts the node. Its errors wrap fs.ErrBusy when another process or store
 // has the repo, fs.ErrNotSupported when the repo's version cannot be brought to ours, and
 // fs.ErrNoSpace.
@@ -110,7 +115,11 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 			err = meaning(errors.Join(err, e.release()))
 		}
 	}()
-	if err := os.MkdirAll(conf.RepoDir, 0o700); err != nil {
+	if err := safefile.MakeDir(conf.RepoDir); err != nil {
+		return nil, err
+	}
+	// Kubo opens what lies there by names.
+	if err := safefile.CheckTree(conf.RepoDir, repoDepth); err != nil {
 		return nil, err
 	}
 	if e.lock, err = lockDir(conf.RepoDir, "IPFS repo"); err != nil {
@@ -378,7 +387,7 @@ func fileExists(path string) (bool, error) {
 }
 
 func touch(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}

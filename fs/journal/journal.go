@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 var (
@@ -83,7 +85,7 @@ func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = defaultSegment
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := safefile.MakeDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("journal directory: %w", err)
 	}
 	if err := syncDir(filepath.Dir(filepath.Clean(cfg.Dir))); err != nil { // its name must survive too

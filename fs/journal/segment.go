@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A segment is a file: a header, then records and re-key entries. All integers are big-endian.
@@ -86,7 +88,7 @@ func headerNonce1() []byte {
 // createSegment makes a segment at path out of the file from, new or used. What a used
 // one still holds was sealed with another key and reads as the end.
 func createSegment(path, from string, derive Deriver, id [16]byte, first uint64, size int64) (_ *segment, err error) {
-	f, err := os.OpenFile(from, os.O_RDWR, 0o600)
+	f, err := safefile.OpenFile(from, os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
 	}
@@ -128,7 +130,7 @@ func createSegment(path, from string, derive Deriver, id [16]byte, first uint64,
 // zeros are really written, and syncing a record then changes no metadata of the file
 // system.
 func allocate(path string, size int64, fill bool) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := safefile.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("new journal segment: %w", err)
 	}
@@ -150,19 +152,19 @@ func allocate(path string, size int64, fill bool) error {
 	return nil
 }
 
-func syncDir(dir string) error { return syncFile(dir) }
+func syncDir(dir string) error { return safefile.SyncDir(dir) }
 
 func syncFile(path string) error {
-	d, err := os.Open(path)
+	f, err := safefile.Open(path)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }
 
 func openSegment(path string, derive Deriver) (*segment, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := safefile.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("journal segment: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // tail is where the newest records wait until they are handed to the segment that they are
@@ -90,7 +92,7 @@ func (t *tail) open(dir string, salt [saltSize]byte, s tailState) (err error) {
 			return err
 		}
 	}
-	if t.f, err = os.OpenFile(path, os.O_RDWR, 0o600); err != nil {
+	if t.f, err = safefile.OpenFile(path, os.O_RDWR, 0o600); err != nil {
 		return fmt.Errorf("journal tail: %w", err)
 	}
 	if mapped {
@@ -365,7 +367,7 @@ func readTail(dir string) (*leftTail, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal tail: %w", err)
 	}
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("journal tail: %w", err)
 	}
