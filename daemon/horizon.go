@@ -28,16 +28,17 @@ type horizonServer struct {
 }
 
 // startHorizon serves the page. A drive without it is still a drive: what goes wrong is
-// logged.
-func (s *Service) startHorizon() *horizonServer {
+// logged, and returned for those who ask for the page.
+func (s *Service) startHorizon() (*horizonServer, error) {
 	c := s.p.Config.Horizon
 	if !c.Enabled || s.p.Snapshot != "" { // it would tell of the newest data
-		return nil
+		return nil, errors.New("it is turned off in the configuration, or the drive shows a snapshot")
 	}
 	given, err := givenListeners()
 	if err != nil {
-		s.p.Log.Warn("there is no page: the socket of systemd", "error", err)
-		return nil
+		err = fmt.Errorf("the socket of systemd: %w", err)
+		s.p.Log.Warn("there is no page", "error", err)
+		return nil, err
 	}
 	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Listeners: given, Log: s.p.Log, MetricsToken: func() string {
 		if c.MetricsTokenFile == "" {
@@ -54,7 +55,7 @@ func (s *Service) startHorizon() *horizonServer {
 			l.Close()
 		}
 		s.p.Log.Warn("there is no page", "error", err)
-		return nil
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &horizonServer{server: page, cancel: cancel, done: make(chan struct{})}
@@ -64,7 +65,7 @@ func (s *Service) startHorizon() *horizonServer {
 			s.p.Log.Error("the page has ended", "error", err)
 		}
 	}()
-	return h
+	return h, nil
 }
 
 // givenListeners are the sockets that systemd has opened for the page, if it has: that of
@@ -104,7 +105,7 @@ type PageLogin struct {
 // pageLogin makes one for the owner, root and the given users.
 func (s *Service) pageLogin(uids ...int) (PageLogin, error) {
 	if s.horizon == nil {
-		return PageLogin{}, fmt.Errorf("this drive has no page: it is turned off in the configuration, or see its log: %w", fs.ErrNotFound)
+		return PageLogin{}, fmt.Errorf("this drive has no page: %w: %w", s.noPage, fs.ErrNotFound)
 	}
 	l, err := s.horizon.server.Login(uids...)
 	if err != nil {
