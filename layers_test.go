@@ -54,7 +54,7 @@ func layers() map[string]layer {
 		"cluster/fleet":           {ours: []string{"fs/safefile", "auth/peercred"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"fs/safefile", "auth", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "auth/peercred", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"fs/safefile", "auth", "auth/claim", "auth/did", "auth/did/fetch", "auth/did/webvh", "auth/login", "auth/peercred", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},

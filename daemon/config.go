@@ -87,6 +87,9 @@ type NetworkConfig struct {
 	Public bool `toml:"public" json:"public"`
 	// Bootstrap are the nodes by which it joins; none stands for those that Kubo knows.
 	Bootstrap []string `toml:"bootstrap" json:"bootstrap"`
+	// DIDPrivate are ranges of addresses that are not public, from which the documents of
+	// DIDs are fetched all the same.
+	DIDPrivate []string `toml:"did_private" json:"did_private"`
 }
 
 // HorizonConfig is for the page.
@@ -115,7 +118,7 @@ func DefaultConfig() Config {
 	return Config{
 		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, CacheMinFreeMiB: 1024, MemoryMiB: 256, Deadline: duration{30 * time.Second},
 		Egress:  EgressConfig{URL: []string{}, Peers: []string{}},
-		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}},
+		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}, DIDPrivate: []string{}},
 		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},
 	}
 }
@@ -253,6 +256,9 @@ func (c *Config) check(path string) error {
 	}
 	if err := (&ipfs.Network{Bootstrap: c.Network.Bootstrap}).Check(); err != nil {
 		return bad("network.bootstrap: %v", err)
+	}
+	if _, err := prefixes(c.Network.DIDPrivate); err != nil {
+		return bad("network.did_private: %v", err)
 	}
 	if host, _, err := net.SplitHostPort(c.Horizon.Listen); err != nil || !net.ParseIP(host).IsLoopback() {
 		return bad("horizon.listen is %q, but must be a loopback address and a port, as 127.0.0.1:0", c.Horizon.Listen)

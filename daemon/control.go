@@ -97,7 +97,11 @@ func (s *Service) control() (*control, error) {
 	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {
-		l, err := s.pageLogin()
+		uids, err := userIDs(r)
+		var l PageLogin
+		if err == nil {
+			l, err = s.pageLogin(uids...)
+		}
 		reply(w, l, err)
 	})
 	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {

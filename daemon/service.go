@@ -58,7 +58,8 @@ type Service struct {
 	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
 	missing   error                 // of the local state, and accepted
 	found     map[string][]Snapshot // in Egress, by vault, on such a machine
-	horizon   *horizonServer        // nil: it is turned off, or its port is taken
+	horizon   *horizonServer        // nil: there is no page
+	noPage    error                 // why
 	names     *publisher            // nil: the identity has none
 
 	stop  chan stopRequest
@@ -81,14 +82,15 @@ func Run(ctx context.Context, p Params) error {
 		return err
 	}
 	s.names = s.startPublisher()
+	s.horizon, s.noPage = s.startHorizon() // before those come who ask for it
 	c, err := s.control()
 	if err != nil {
+		s.horizon.stop()
 		s.names.stop()
 		s.server.Abort()
 		s.tree.Abort()
 		return errors.Join(err, s.release())
 	}
-	s.horizon = s.startHorizon()
 	if p.Ready != nil {
 		p.Ready(s)
 	}

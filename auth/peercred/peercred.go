@@ -1,5 +1,5 @@
 // Package peercred tells which user of this machine is at the other end of a connection,
-// and opens unix sockets that answer their owner alone.
+// by a unix socket or over loopback, and opens unix sockets that answer their owner alone.
 //
 // It is the only place of this module that listens on a unix socket or reads a peer's
 // credentials: the agent, the control socket, the node's RPC and the fleet's supervisor

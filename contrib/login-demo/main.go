@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/login"
 )
@@ -48,5 +49,6 @@ func main() {
 		_ = page.Execute(w, who) // the browser may be gone
 	})
 	fmt.Println("http://" + l.Addr().String())
-	panic(http.Serve(l, nil))
+	server := http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute}
+	panic(server.Serve(l))
 }

@@ -42,6 +42,7 @@ func (s *Server) guardMetrics(next http.Handler) http.Handler {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="ipfscloud"`)
 			http.Error(w, "Refused (token).", http.StatusUnauthorized)
 		default:
+			recognise(r) // strangers do not displace a scraper
 			next.ServeHTTP(w, r)
 		}
 	})

@@ -59,11 +59,14 @@ func (s *Server) handler() http.Handler {
 	}))
 	pages, metrics := s.guard(mux), s.guardMetrics(s.Metrics())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/metrics" {
+		switch r.URL.Path {
+		case "/metrics":
 			metrics.ServeHTTP(w, r)
-			return
+		case "/hello": // from a file, which the guard would take for another site
+			s.hello(w, r)
+		default:
+			pages.ServeHTTP(w, r)
 		}
-		pages.ServeHTTP(w, r)
 	})
 }
 
@@ -107,8 +110,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The form is too large or broken.", http.StatusRequestEntityTooLarge)
 		return
 	}
-	token, ok := s.sessions.redeem(r.PostForm.Get("code"))
-	if !ok {
+	token, err := s.sessions.redeem(r.PostForm.Get("code"), user(r))
+	if errors.Is(err, errOtherUser) {
+		s.refused.count("user")
+		s.config.Log.Warn("horizon: a code was brought by a user whom it is not for", "uid", user(r))
+		s.page(w, http.StatusForbidden, "login", loginView{Error: "This code is for another user of this computer. `ipfscloud horizon --for USER` makes one for you."})
+		return
+	}
+	if err != nil {
 		s.refused.count("code")
 		s.page(w, http.StatusForbidden, "login", loginView{Error: "This code was used already, or is too old."})
 		return
