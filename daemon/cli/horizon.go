@@ -49,7 +49,7 @@ func (c *horizonCommand) run(ctx context.Context, e *env) error {
 			return nil
 		}
 	}
-	fmt.Fprintln(e.out, l.URL)
+	e.out.Println(l.URL)
 	fmt.Fprintf(e.err, "The link works once, within two minutes. From another machine, forward the port first: ssh -L %d:127.0.0.1:%d HOST\n", l.Port, l.Port)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // driveFlags are the flags of commands that run a drive.
@@ -126,7 +127,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	}
 	if c.ready < 0 {
 		return c.serve(ctx, e, func(s *daemon.Service) {
-			fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint)
+			e.err.Println("mounted at", s.Status().Mountpoint)
 			restoredLine(e, s)
 		})
 	}
@@ -255,5 +256,5 @@ func openLog(e *env, toFile bool) (*slog.Logger, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("log: %w", err)
 	}
-	return slog.New(slog.NewTextHandler(f, nil)), func() { f.Close() }, nil
+	return slog.New(slog.NewTextHandler(printable.NewWriter(f), nil)), func() { f.Close() }, nil
 }
