@@ -52,7 +52,7 @@ func layers() map[string]layer {
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
-		"daemon/horizon":     {inTests: []string{"daemon/browsertest"}},
+		"daemon/horizon":     {ours: []string{"daemon/printable"}, inTests: []string{"daemon/browsertest"}},
 		"daemon/browsertest": {},
 		"daemon/grafia":      {},
 		"daemon/printable":   {},

@@ -117,7 +117,9 @@ func entries() []entry {
 // "mount.ipfscloud" makes it a mount helper, as mount(8) calls it.
 func Run(args []string) int {
 	e := &env{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
-	log.SetOutput(e.err) // libraries use it
+	// Libraries log too.
+	log.SetOutput(e.err)
+	daemon.LogLibraries(e.err)
 	if err := auth.HardenProcess(); err != nil {
 		fmt.Fprintln(e.err, "ipfscloud: secrets cannot be kept out of core dumps:", err)
 		return ExitFailure
