@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A file that somebody removed leaves nothing behind that tells. So the names of those that a
@@ -47,7 +48,7 @@ func stateParts() []statePart {
 func (h Home) keptFile() string { return filepath.Join(h.Keystore, "local-state.json") }
 
 func readKept(h Home) (k kept, err error) {
-	b, err := os.ReadFile(h.keptFile())
+	b, err := safefile.ReadFile(h.keptFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return k, nil
 	}
@@ -119,7 +120,7 @@ func checkState(h Home, accept bool) (notice error, err error) {
 		all = append(all, fmt.Errorf("%s %s: it holds %s", h.stateFile(p.name), what, p.lost))
 	}
 	for _, p := range stateParts() {
-		b, err := os.ReadFile(h.stateFile(p.name))
+		b, err := safefile.ReadFile(h.stateFile(p.name))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			if slices.Contains(k.Files, p.name) {

@@ -173,9 +173,12 @@ func failed(err error) answer {
 	return answer{Error: explain(err), Code: code}
 }
 
+// oneLine is what an error says; several that were joined stand behind each other.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // explain says in one line what failed, and what to do.
 func explain(err error) string {
-	line := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), errUsage.Error()+": ")
+	line := strings.TrimPrefix(oneLine(err), errUsage.Error()+": ")
 	if _, advice := exitCode(err); advice != "" {
 		line += " (" + advice + ")"
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -24,8 +25,8 @@ const Version = "2.0.0-dev"
 // env is what a command has to do with: tests give it other files.
 type env struct {
 	in   *os.File
-	out  io.Writer
-	err  io.Writer
+	out  *output
+	err  *output
 	home daemon.Home
 	ipfs string // node that a flag names, in place of the configuration's
 }
@@ -116,7 +117,10 @@ func entries() []entry {
 // Run runs the program and returns its exit code. args[0] is the program's name:
 // "mount.ipfscloud" makes it a mount helper, as mount(8) calls it.
 func Run(args []string) int {
-	e := &env{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	e := &env{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
+	// Libraries log too.
+	log.SetOutput(e.err)
+	daemon.LogLibraries(e.err)
 	if err := auth.HardenProcess(); err != nil {
 		fmt.Fprintln(e.err, "ipfscloud: secrets cannot be kept out of core dumps:", err)
 		return ExitFailure
@@ -231,7 +235,7 @@ func parseFlags(set *flag.FlagSet, args []string) (rest []string, err error) {
 func (e *env) finish(who string, err error) int {
 	code, _ := exitCode(err)
 	if err != nil {
-		fmt.Fprintf(e.err, "%s: %s\n", who, explain(err))
+		e.err.Printf("%s: %s\n", who, explain(err))
 	}
 	return code
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // deviceCommand lets devices join the identity, and leave it.
@@ -191,7 +192,7 @@ func (c *deviceCommand) request(ctx context.Context, e *env, d daemon.Devices) (
 		}
 		r, err := d.FindRequest(ctx, code)
 		if err == nil && e.terminal() {
-			fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+			e.err.Printf("Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
 		}
 		return r, err
 	}
@@ -210,7 +211,7 @@ func (c *deviceCommand) request(ctx context.Context, e *env, d daemon.Devices) (
 		return nil, err
 	}
 	if e.terminal() {
-		fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+		e.err.Printf("Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
 	}
 	code, err := c.askCode(e, "Code that it shows (or what its QR code says): ")
 	if err != nil {
@@ -320,18 +321,7 @@ func (c *deviceCommand) list(ctx context.Context, e *env, d daemon.Devices) erro
 		if l.RevokedAt != nil {
 			notes = append(notes, "revoked "+l.RevokedAt.Local().Format(time.DateTime))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Device, printable(l.Name), scope, l.AddedAt.Local().Format(time.DateTime), l.By, strings.Join(notes, ", "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Device, printable.Line(l.Name), scope, l.AddedAt.Local().Format(time.DateTime), l.By, strings.Join(notes, ", "))
 	}
 	return w.Flush()
-}
-
-// printable leaves out of a name, which another device has chosen, what would move the
-// cursor.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, name)
 }

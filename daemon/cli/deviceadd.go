@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
@@ -63,7 +60,7 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 	if c.requestOut == "" && !c.egress {
 		fmt.Fprintf(e.out, "%s", r.Encode())
 	}
-	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if _, ok := e.err.terminal(); ok {
 		if err := drawQR(e.err, r.Scan()); err != nil {
 			return err
 		}
@@ -108,7 +105,7 @@ func (c *deviceCommand) fetch(ctx context.Context, e *env, d daemon.Devices, r *
 				return err
 			}
 			if err := d.WithdrawAnswer(ctx, r); err != nil { // it expires
-				fmt.Fprintln(e.err, "The answer is still in Egress:", err)
+				e.err.Println("The answer is still in Egress:", err)
 			}
 			return nil
 		}
@@ -144,11 +141,11 @@ func (c *deviceCommand) take(ctx context.Context, e *env, d daemon.Devices, answ
 		return err
 	}
 	if !c.json {
-		fmt.Fprintf(e.err, "This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
+		e.err.Printf("This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
 		if len(j.Egress) > 0 {
-			fmt.Fprintln(e.err, "Its Egress is used:", strings.Join(j.Egress, ", "))
+			e.err.Println("Its Egress is used:", strings.Join(j.Egress, ", "))
 		} else if j.IPFS != "" {
-			fmt.Fprintln(e.err, "The other device uses the IPFS node at", j.IPFS)
+			e.err.Println("The other device uses the IPFS node at", j.IPFS)
 		}
 		fmt.Fprintln(e.err, "Log in with `ipfscloud login`, and mount. The drive is read-only here until `ipfscloud device take-over`.")
 	}

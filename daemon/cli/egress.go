@@ -224,7 +224,7 @@ func (c *egressCommand) status(ctx context.Context, e *env) error {
 		if n.Problem != "" {
 			line += "  " + n.Problem
 		}
-		fmt.Fprintln(e.out, line)
+		e.out.Println(line)
 	}
 	return err
 }
@@ -241,7 +241,7 @@ func (c *egressCommand) use(ctx context.Context, e *env) error {
 	case u.Local:
 		fmt.Fprintln(e.err, "The drive keeps its copies on the nodes of this machine, from the next mount on.")
 	case len(u.URLs) > 0:
-		fmt.Fprintln(e.err, "The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
+		e.err.Println("The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
 	default:
 		fmt.Fprintln(e.err, "The drive keeps no copies elsewhere, from the next mount on.")
 		return nil
@@ -263,7 +263,7 @@ func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
 	}
 	peers, err := daemon.EgressPeers(ctx, e.home, cfg)
 	if err != nil {
-		fmt.Fprintln(e.err, "It cannot be used now:", err)
+		e.err.Println("It cannot be used now:", err)
 		return nil
 	}
 	up := 0
@@ -303,7 +303,7 @@ func (c *egressCommand) listPeers(ctx context.Context, e *env) error {
 		if p.Error != "" {
 			line += "  " + p.Error
 		}
-		fmt.Fprintln(e.out, line)
+		e.out.Println(line)
 	}
 	return nil
 }

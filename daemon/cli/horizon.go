@@ -58,7 +58,7 @@ func (c *horizonCommand) run(ctx context.Context, e *env) error {
 			return nil
 		}
 	}
-	fmt.Fprintln(e.out, l.URL)
+	e.out.Println(l.URL)
 	// Both addresses, or none: a browser may look at either, and at the other end of SSH
 	// another user could take the one that is left.
 	fmt.Fprintf(e.err, "The link works once, within two minutes, for %s. From another machine, forward the port first:\n"+

@@ -176,10 +176,10 @@ func (e *env) readPhrase(from string) (*auth.Phrase, error) {
 // showPhrase shows the words on the alternate screen, which leaves no trace in the
 // terminal's history, and asks two of them back.
 func (e *env) showPhrase(words []string) error {
-	leave := func() { fmt.Fprint(e.err, "\x1b[2J\x1b[?1049l") }
+	leave := func() { e.err.obey(leaveScreen) }
 	defer leave()
 	defer undoOnSignal(leave)()
-	fmt.Fprint(e.err, "\x1b[?1049h\x1b[H\x1b[2J")
+	e.err.obey(enterScreen)
 	fmt.Fprint(e.err, "Your recovery phrase. Write it down, on paper. Who has it, has the drive;\nwithout it and without the passphrase, nobody has.\n\n")
 	for i, w := range words {
 		fmt.Fprintf(e.err, "  %2d. %-12s", i+1, w)
@@ -190,7 +190,7 @@ func (e *env) showPhrase(words []string) error {
 	if _, err := e.ask("\nPress Enter when you have it. "); err != nil {
 		return err
 	}
-	fmt.Fprint(e.err, "\x1b[H\x1b[2J")
+	e.err.obey(clearScreen)
 	order := rand.Perm(len(words))
 	for _, i := range order[:2] {
 		got, err := e.ask(fmt.Sprintf("Word %d: ", i+1))
@@ -299,7 +299,7 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 	if public != nil {
 		fmt.Fprintf(e.out, "published: version %s under /ipns/%s, until %s\n", public.Version, public.Name, public.Until.Local().Format(time.DateTime))
 		if public.Problem != "" {
-			fmt.Fprintln(e.out, "not renewed:", public.Problem)
+			e.out.Println("not renewed:", public.Problem)
 		}
 	}
 	if s.PhrasePending {

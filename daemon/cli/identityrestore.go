@@ -41,13 +41,13 @@ func (e *env) config() (daemon.Config, error) {
 
 // tellFound says what a search came to: how new it is, the owner alone can judge.
 func (e *env) tellFound(f *daemon.FoundIdentity) {
-	fmt.Fprintf(e.err, "Found %s, version %s", f.DID, f.Version)
+	e.err.Printf("Found %s, version %s", f.DID, f.Version)
 	if !f.Changed.IsZero() {
-		fmt.Fprintf(e.err, " of %s", f.Changed.Local().Format(time.DateTime))
+		e.err.Printf(" of %s", f.Changed.Local().Format(time.DateTime))
 	}
-	fmt.Fprintf(e.err, ", from %s.\n", f.Source)
+	e.err.Printf(", from %s.\n", f.Source)
 	if f.Commit != nil {
-		fmt.Fprintf(e.err, "The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
+		e.err.Printf("The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
 	}
 	if f.Unlisted {
 		fmt.Fprintln(e.err, "It was signed by a device that is not in the newest document any more.")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
@@ -138,7 +139,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	}
 	if c.ready < 0 {
 		return c.serve(ctx, e, func(s *daemon.Service) {
-			fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint)
+			e.err.Println("mounted at", s.Status().Mountpoint)
 			restoredLine(e, s)
 		})
 	}
@@ -267,5 +268,5 @@ func openLog(e *env, toFile bool) (*slog.Logger, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("log: %w", err)
 	}
-	return slog.New(slog.NewTextHandler(f, nil)), func() { f.Close() }, nil
+	return slog.New(slog.NewTextHandler(printable.NewWriter(f), nil)), func() { f.Close() }, nil
 }

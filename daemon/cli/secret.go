@@ -163,6 +163,6 @@ func (e *env) ask(prompt string) (string, error) {
 
 // terminal tells whether a person is there to ask and to show things to.
 func (e *env) terminal() bool {
-	out, ok := e.out.(*os.File)
-	return ok && term.IsTerminal(int(e.in.Fd())) && term.IsTerminal(int(out.Fd()))
+	_, ok := e.out.terminal()
+	return ok && term.IsTerminal(int(e.in.Fd()))
 }

@@ -10,8 +10,6 @@ import (
 	"os"
 	"strings"
 
-	"golang.org/x/term"
-
 	"github.com/cluster-labs/ipfscloud/auth"
 )
 
@@ -143,11 +141,10 @@ func keepKey(e *env, to string, key []byte) (made bool, err error) {
 	line := append(bytes.Clone(key), '\n')
 	defer clear(line)
 	if to == "-" {
-		if f, ok := e.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if _, ok := e.out.terminal(); ok {
 			return false, fmt.Errorf("%w: a key is not for the screen: use a pipe, or --key-out FILE", errUsage)
 		}
-		_, err := e.out.Write(line)
-		return false, err
+		return false, e.out.data(line)
 	}
 	out, err := newOutFile("--key-out", to)
 	if err != nil {
@@ -170,7 +167,7 @@ func (c *keystoreCommand) check(ctx context.Context, e *env, pass []byte) error 
 		if p.Damaged {
 			verdict = "DAMAGED"
 		}
-		fmt.Fprintf(e.out, "%s  %s: %s\n", verdict, p.Name, strings.TrimSpace(p.Finding))
+		e.out.Printf("%s  %s: %s\n", verdict, p.Name, strings.TrimSpace(p.Finding))
 	}
 	return err
 }

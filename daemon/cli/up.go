@@ -138,13 +138,13 @@ func restoredLine(e *env, s *daemon.Service) {
 }
 
 // screen is the terminal that a status line can be shown on, if there is one.
-func (e *env) screen() (*os.File, bool) {
-	f, ok := e.err.(*os.File)
-	return f, ok && term.IsTerminal(int(f.Fd()))
+func (e *env) screen() (*output, bool) {
+	_, ok := e.err.terminal()
+	return e.err, ok
 }
 
 // statusLine shows one line, again and again, until the returned function is called.
-func statusLine(screen *os.File, s *daemon.Service) (end func()) {
+func statusLine(screen *output, s *daemon.Service) (end func()) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -159,11 +159,13 @@ func statusLine(screen *os.File, s *daemon.Service) (end func()) {
 			if len(st.Alerts) > 0 {
 				line += " · ALERT: " + st.Alerts[0]
 			}
-			width, _, err := term.GetSize(int(screen.Fd()))
+			fd, _ := screen.terminal()
+			width, _, err := term.GetSize(fd)
 			if err != nil || width < 20 {
 				width = 80
 			}
-			fmt.Fprintf(screen, "\r\x1b[K%.*s", width-1, line)
+			screen.obey(beginLine)
+			screen.Printf("%.*s", width-1, line)
 			select {
 			case <-tick.C:
 			case <-stop:

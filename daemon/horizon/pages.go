@@ -1,18 +1,20 @@
 package horizon
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 //go:embed web
@@ -91,15 +93,24 @@ func (s *Server) favicon(w http.ResponseWriter, r *http.Request) {
 
 // page renders a whole page before it sends the first byte, so that what fails is seen.
 func (s *Server) page(w http.ResponseWriter, status int, name string, data any) {
-	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
+	text, err := s.render(name, data)
+	if err != nil {
 		s.config.Log.Error("horizon: page", "page", name, "error", err)
 		http.Error(w, "This page could not be made.", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = b.WriteTo(w) // who asked may be gone
+	_, _ = io.WriteString(w, text) // who asked may be gone
+}
+
+// render makes a page, or a part of one. html/template keeps what others wrote from being
+// markup; but a bidirectional control in the name of a peer would still turn around what
+// stands behind it.
+func (s *Server) render(name string, data any) (string, error) {
+	var b strings.Builder
+	err := s.pages.ExecuteTemplate(&b, name, data)
+	return printable.Text(b.String()), err
 }
 
 type loginView struct{ Error string }

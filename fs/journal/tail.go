@@ -113,7 +113,7 @@ func (t *tail) create(dir string, mapped bool, s tailState) (bool, error) {
 	if mapped {
 		mapped = allocate(from, tailSize, true) == nil // if not, the disk is full
 	}
-	f, err := os.OpenFile(from, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(from, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("journal tail: %w", err)
 	}
