@@ -79,7 +79,7 @@ func learnNotes(ctx context.Context, cfg *Config, keys *vaultKeys) {
 }
 
 // wrap makes the keyring of an epoch, with the notes of the identity.
-func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key crypt.Key, recipients [][]byte) (*vaultKeys, error) {
+func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key *crypt.VaultKey, recipients [][]byte) (*vaultKeys, error) {
 	ring, err := crypt.WrapKey(vault, epoch, key, recipients)
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ type Evidence struct {
 
 	head    *crypt.Head
 	headCID CID
-	key     crypt.Key
+	key     *crypt.VaultKey
 	keyring []byte
 }
 
