@@ -110,12 +110,13 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return err
 		}
 	}
-	if !found || !t.state.get().JournalKept {
+	id = hex.EncodeToString(idOf(j))
+	if s := t.state.get(); !found || !s.JournalKept || s.Journal != id {
 		err := t.state.update(func(s *localState) {
+			s.Journal, s.JournalKept = id, true
 			if !found {
-				s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
+				s.Base = l.cid.String()
 			}
-			s.JournalKept = true
 		})
 		if err != nil {
 			j.Abandon()
