@@ -1,9 +1,6 @@
 package fs
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // The meanings an operation of the tree can fail with. Layers above map them to errno
 // (fs/fuse) and to exit codes (daemon/cli), each in one table.
@@ -35,9 +32,15 @@ var (
 	ErrIntegrity = errors.New("integrity check failed")
 	// ErrStateMissing: what this device kept of the drive is gone, in whole or in part, and
 	// with it perhaps changes that were acknowledged. It is an ErrIntegrity too.
-	ErrStateMissing = fmt.Errorf("local state is missing: %w", ErrIntegrity)
+	ErrStateMissing error = integrity("local state is missing or damaged")
 	// ErrRollback: the store shows an older state than this device has accepted.
 	ErrRollback = errors.New("the store was rolled back")
 	// ErrFork: two different heads carry the same device and sequence.
 	ErrFork = errors.New("the store shows a fork")
 )
+
+// integrity is an ErrIntegrity with words of its own.
+type integrity string
+
+func (e integrity) Error() string        { return string(e) }
+func (e integrity) Is(target error) bool { return target == ErrIntegrity }

@@ -61,7 +61,7 @@ func learnNotes(ctx context.Context, cfg *Config, keys *vaultKeys) {
 }
 
 // wrap makes the keyring of an epoch, with the notes of the identity.
-func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key crypt.Key, recipients [][]byte) (*vaultKeys, error) {
+func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key *crypt.VaultKey, recipients [][]byte) (*vaultKeys, error) {
 	ring, err := crypt.WrapKey(vault, epoch, key, recipients)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ type Evidence struct {
 
 	head    *crypt.Head
 	headCID CID
-	key     crypt.Key
+	key     *crypt.VaultKey
 	keyring []byte
 }
 
@@ -156,7 +156,7 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 
 // openHead opens the sealed head of a commit and returns what its device has signed. The
 // signature is not verified: that is part of judging the head.
-func openHead(ctx context.Context, store Store, commit CID, links []Link, key crypt.Key) (cid CID, h *crypt.Head, msg, sig []byte, err error) {
+func openHead(ctx context.Context, store Store, commit CID, links []Link, key *crypt.VaultKey) (cid CID, h *crypt.Head, msg, sig []byte, err error) {
 	cid, sealed, err := commitPart(ctx, store, commit, links, "head")
 	if err != nil {
 		return cid, nil, nil, nil, err

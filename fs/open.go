@@ -27,7 +27,11 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
-	keys, err := wrap(ctx, cfg.Identity, crypt.NewVaultID(), 1, crypt.NewKey(), recipients)
+	key, err := crypt.NewVaultKey()
+	if err != nil {
+		return "", err
+	}
+	keys, err := wrap(ctx, cfg.Identity, crypt.NewVaultID(), 1, key, recipients)
 	if err != nil {
 		return "", err
 	}

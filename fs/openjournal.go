@@ -39,15 +39,17 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		keys = t.vault
 	}
 	open := func() (*journal.Journal, error) {
-		key := keys.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
+		key, err := keys.key.DeriveVaultKey(l.keys.id[:], "ipfscloud/v1/journal")
+		if err != nil {
+			return nil, fmt.Errorf("the key of the journal: %w", err)
+		}
 		stage, err := openStage(t.cfg.JournalDir)
 		if err != nil {
 			return nil, err
 		}
 		t.stage = stage
 		derive := func(salt []byte, label string) ([]byte, error) {
-			k := key.Derive(salt, label)
-			return k[:], nil
+			return key.DeriveBytes(salt, label), nil // the journal overwrites it
 		}
 		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Derive: derive, AcceptMissing: t.cfg.AcceptMissing, Before: stage.sync})
 		if err != nil {
@@ -115,12 +117,13 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return err
 		}
 	}
-	if !found || !t.state.get().JournalKept {
+	id = hex.EncodeToString(idOf(j))
+	if s := t.state.get(); !found || !s.JournalKept || s.Journal != id {
 		err := t.state.update(func(s *localState) {
+			s.Journal, s.JournalKept = id, true
 			if !found {
-				s.Journal, s.Base, s.Contained = hex.EncodeToString(idOf(j)), l.cid.String(), 0
+				s.Base, s.Contained = l.cid.String(), 0
 			}
-			s.JournalKept = true
 		})
 		if err != nil {
 			j.Abandon()

@@ -29,7 +29,10 @@ func (t *Tree) Rekey(ctx context.Context, newEpoch bool) (HeadInfo, error) {
 	}
 	epoch, key := old.epoch, old.key
 	if newEpoch {
-		epoch, key = epoch+1, crypt.NewKey()
+		if key, err = crypt.NewVaultKey(); err != nil {
+			return HeadInfo{}, err
+		}
+		epoch++
 		if err := keepJournalKey(t.state, old.keyring); err != nil {
 			return HeadInfo{}, err
 		}

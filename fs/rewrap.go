@@ -48,7 +48,10 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	old := ev.head
 	epoch, key := old.Epoch, ev.key
 	if from.NewEpoch {
-		epoch, key = epoch+1, crypt.NewKey()
+		if key, err = crypt.NewVaultKey(); err != nil {
+			return HeadInfo{}, err
+		}
+		epoch++
 		if _, err := os.Stat(cfg.JournalDir); err == nil {
 			if err := keepJournalKey(state, ev.keyring); err != nil {
 				return HeadInfo{}, err

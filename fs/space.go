@@ -86,10 +86,8 @@ func journalError(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	case errors.Is(err, journal.ErrMissing):
-		return fmt.Errorf("%w: %w", ErrStateMissing, err)
 	case errors.Is(err, journal.ErrCorrupt):
-		return fmt.Errorf("%w: %w", ErrIntegrity, err)
+		return fmt.Errorf("%w: %w", ErrStateMissing, err)
 	}
 	return err
 }

@@ -14,7 +14,7 @@ import (
 type vaultKeys struct {
 	id         crypt.VaultID
 	epoch      uint64
-	key        crypt.Key
+	key        *crypt.VaultKey
 	keyring    []byte
 	keyringCID CID
 }

@@ -20,7 +20,7 @@ var (
 	ErrCorrupt = errors.New("journal does not verify")
 	// ErrMissing: a part of the journal that was there is not, or is empty or cut. It is an
 	// ErrCorrupt too.
-	ErrMissing = fmt.Errorf("a part of the journal is missing: %w", ErrCorrupt)
+	ErrMissing error = corrupt("a part of the journal is missing")
 	// ErrVersion: a later version of this program wrote the journal.
 	ErrVersion = errors.New("the journal is of a later version of this program")
 	// ErrTooLarge: a record is larger than a segment can hold.

@@ -91,3 +91,9 @@ func Began(dir string) (bool, error) {
 	t, err := readTail(dir)
 	return t != nil && t.newest > 0, err
 }
+
+// corrupt is an ErrCorrupt with words of its own.
+type corrupt string
+
+func (e corrupt) Error() string        { return string(e) }
+func (e corrupt) Is(target error) bool { return target == ErrCorrupt }
