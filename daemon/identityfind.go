@@ -62,7 +62,10 @@ type FoundIdentity struct {
 	// Unlisted: the device that signed the commit is not in the newest document, but it was
 	// in the one that the commit was made with.
 	Unlisted bool
-	Asked    []string // what was asked, and how that went; for people
+	// LeftOut says why entries at the end of the log do not count, if there are any that do
+	// not hold.
+	LeftOut error
+	Asked   []string // what was asked, and how that went; for people
 }
 
 // clue is a log or a commit, from somewhere.
@@ -364,7 +367,7 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 		}
 		return &candidate{subject: doc.ID, doc: doc, source: c.source}, nil
 	}
-	l, err := auth.ReadLog(ctx, c.log)
+	l, err := auth.ReadLogPart(ctx, c.log)
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +382,7 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 func (c *candidate) with(ctx context.Context, all []clue) *FoundIdentity {
 	f := &FoundIdentity{Found: auth.Found{DID: c.doc.ID, Log: c.raw}, Version: c.doc.Version.ID, Source: c.source}
 	if c.log != nil {
-		f.Changed = c.log.Last().Time
+		f.Changed, f.LeftOut = c.log.Last().Time, c.log.Failure()
 	}
 	for _, pass := range []func(*fs.Evidence) *did.Document{
 		func(*fs.Evidence) *did.Document { return c.doc },
@@ -411,7 +414,7 @@ func (c *candidate) at(version string) *did.Document {
 	}
 	for n := 1; n <= c.log.Len(); n++ {
 		if e := c.log.Entry(n); e.VersionID == version {
-			doc, err := did.Parse(e.ID.String(), e.State())
+			doc, err := c.log.DocumentAt(n)
 			if err != nil {
 				return nil
 			}

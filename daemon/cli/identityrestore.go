@@ -46,6 +46,9 @@ func (e *env) tellFound(f *daemon.FoundIdentity) {
 		fmt.Fprintf(e.err, " of %s", f.Changed.Local().Format(time.DateTime))
 	}
 	fmt.Fprintf(e.err, ", from %s.\n", f.Source)
+	if f.LeftOut != nil {
+		fmt.Fprintf(e.err, "Entries at the end of that log do not count, as if they had not been written: %v.\n", f.LeftOut)
+	}
 	if f.Commit != nil {
 		fmt.Fprintf(e.err, "The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
 	}
