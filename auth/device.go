@@ -341,9 +341,8 @@ func forgetNext(ctx context.Context, dir string, doc *did.Document, next *did.Ch
 	if err != nil {
 		return err
 	}
-	forget, err := stale(l, stays)
-	next.Forget = append(next.Forget, forget...)
-	return err
+	next.Forget = append(next.Forget, stale(l, stays)...)
+	return nil
 }
 
 // errUnchanged: an edit has nothing to change; no version is written.

@@ -26,8 +26,8 @@ const (
 	lockPoll     = 20 * time.Millisecond
 )
 
-// newKeystore makes a keystore with one slot and without contents.
-func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*keystore, *secret, error) {
+// newKeystore makes a keystore with one slot, which first makes, and without contents.
+func newKeystore(format byte, did, device string, first slotMaker) (*keystore, *secret, error) {
 	k := &keystore{format: format, did: did, device: device, slots: make([]slot, 1)}
 	rand.Read(k.id[:])
 	master, err := newSecret(masterSize)
@@ -35,12 +35,15 @@ func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*
 		return nil, nil, err
 	}
 	rand.Read(master.bytes())
-	if k.slots[0], err = k.newSlot(master, passphrase, kdf); err != nil {
+	if k.slots[0], err = first(k, master); err != nil {
 		master.wipe()
 		return nil, nil, err
 	}
 	return k, master, nil
 }
+
+// slotMaker makes a slot of a keystore that is being made.
+type slotMaker func(k *keystore, master *secret) (slot, error)
 
 // open opens the contents. With the right master key, only damage makes it fail.
 func (k *keystore) open(master *secret) (*contents, error) {

@@ -16,7 +16,10 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
 
-const servicesMax = 64
+const (
+	servicesMax    = 64
+	serviceTypeMax = 256 // bytes
+)
 
 // Update writes the next version of the identity's document, signed with this device's
 // update key, which the passphrase opens. edit is given what the document lists now and
@@ -30,7 +33,9 @@ func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *d
 }
 
 // Rotate is an Update that changes nothing but this device's update keys: all of them are
-// drawn anew, so that a copy of the keystore from before cannot change the document.
+// drawn anew, so that a copy of the keystore from before cannot change the document. Update
+// keys that belong to no device of the document, which such a copy may have added, are not
+// committed to any more.
 func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
 	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil }, nil)
 }
@@ -56,10 +61,7 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		if err != nil {
 			return false, err
 		}
-		next, err := changeOf(now)
-		if err != nil {
-			return false, err
-		}
+		next := changeOf(now)
 		if err := edit(now, &next); errors.Is(err, errUnchanged) && after != nil {
 			doc = now
 			return true, after(doc, c)
@@ -113,6 +115,11 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		if err := commitNext(&next, k.device, following); err != nil {
 			return false, err
 		}
+		forget, err := crowded(l, next, k.device, used, fresh)
+		if err != nil {
+			return false, err
+		}
+		next.Forget = append(next.Forget, forget...)
 		if doc, err = m.Update(ctx, now.ID, next, seedSigner{key}); err != nil {
 			return false, fmt.Errorf("updating %s: %w", now.ID, err)
 		}
@@ -150,6 +157,9 @@ func committedBy(l *webvh.Log, seeds []*secret) (seed *secret, number uint64, er
 func AddService(ctx context.Context, dir string, passphrase []byte, kind, endpoint string) (*did.Document, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return nil, err
+	}
+	if len(kind) > serviceTypeMax {
+		return nil, fmt.Errorf("a type of %d bytes, at most %d: %w", len(kind), serviceTypeMax, ErrInvalid)
 	}
 	raw, err := json.Marshal(endpoint)
 	if err != nil {

@@ -62,7 +62,10 @@ type FoundIdentity struct {
 	// Unlisted: the device that signed the commit was revoked since; it could write by the
 	// document that the commit names. Only if no other commit was found.
 	Unlisted bool
-	Asked    []string // what was asked, and how that went; for people
+	// LeftOut says why entries at the end of the log do not count, if there are any that do
+	// not hold.
+	LeftOut error
+	Asked   []string // what was asked, and how that went; for people
 }
 
 // clue is a log or a commit, from somewhere.
@@ -383,7 +386,7 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 		}
 		return &candidate{subject: doc.ID, doc: doc, source: c.source}, nil
 	}
-	l, err := auth.ReadLog(ctx, c.log)
+	l, err := auth.ReadLogPart(ctx, c.log)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +424,7 @@ func (c *candidate) vouched(all []clue, p *auth.Phrase) int {
 func (c *candidate) with(all []clue, log *slog.Logger) *FoundIdentity {
 	f := &FoundIdentity{Found: auth.Found{DID: c.doc.ID, Log: c.raw}, Version: c.doc.Version.ID, Source: c.source}
 	if c.log != nil {
-		f.Changed = c.log.Last().Time
+		f.Changed, f.LeftOut = c.log.Last().Time, c.log.Failure()
 	}
 	history := auth.NewHistory(c.doc, c.log)
 	mine := slices.DeleteFunc(slices.Clone(all), func(x clue) bool {

@@ -46,6 +46,9 @@ func (e *env) tellFound(f *daemon.FoundIdentity) {
 		e.err.Printf(" of %s", f.Changed.Local().Format(time.DateTime))
 	}
 	e.err.Printf(", from %s.\n", f.Source)
+	if f.LeftOut != nil {
+		e.err.Printf("Entries at the end of that log do not count, as if they had not been written: %v.\n", f.LeftOut)
+	}
 	if f.Commit != nil {
 		e.err.Printf("The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
 	}
