@@ -26,18 +26,27 @@ const servicesMax = 64
 // ErrDevice: the log commits to no update key of this device. did.ErrNotSupported: the DID
 // cannot change.
 func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *did.Document, next *did.Change) error) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, false, edit, nil)
+	return writeNext(ctx, dir, passphrase, plain, edit, nil)
 }
 
 // Rotate is an Update that changes nothing but this device's update keys: all of them are
 // drawn anew, so that a copy of the keystore from before cannot change the document.
 func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil }, nil)
+	return writeNext(ctx, dir, passphrase, freshKeys, func(*did.Document, *did.Change) error { return nil }, nil)
 }
+
+// writing is what a new version brings besides what it changes.
+type writing int
+
+const (
+	plain     writing = iota
+	freshKeys         // this device's update keys are drawn anew
+	freshName         // the DID moves to the IPNS name of a fresh publishing key, if it has one
+)
 
 // writeNext is Update; after lets the keystore follow the new document, and is called too
 // when edit says errUnchanged.
-func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
+func writeNext(ctx context.Context, dir string, passphrase []byte, how writing,
 	edit func(*did.Document, *did.Change) error, after func(*did.Document, *contents) error,
 ) (doc *did.Document, err error) {
 	sum, err := Inspect(dir)
@@ -85,7 +94,18 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		defer key.wipe()
 		keep := seed
 		number++
-		if fresh {
+		if how == freshName {
+			moves, err := rename(l, now, &next, c)
+			if err != nil {
+				return false, err
+			}
+			if moves { // the key first: whatever becomes of the new version, it is there
+				if err := errors.Join(k.seal(master, c), k.write(dir)); err != nil {
+					return false, err
+				}
+			}
+		}
+		if how == freshKeys {
 			if keep, err = newSecret(seedSize); err != nil {
 				return false, err
 			}

@@ -50,8 +50,8 @@ type publishing interface {
 	DID() string
 	Log(ctx context.Context) (log []byte, version string, err error)
 	TakeLog(ctx context.Context, log []byte) error
-	PublishingKey(ctx context.Context) ([]byte, error)
-	SignName(ctx context.Context, msg []byte) ([]byte, error)
+	PublishingKeys(ctx context.Context) (id string, keys [][]byte, err error)
+	SignName(ctx context.Context, public, msg []byte) ([]byte, error)
 }
 
 var (
@@ -70,7 +70,7 @@ func (k nameKey) Public() ed25519.PublicKey { return k.public }
 
 // Sign implements ipfs.NameKey.
 func (k nameKey) Sign(ctx context.Context, msg []byte) ([]byte, error) {
-	return k.id.SignName(ctx, msg)
+	return k.id.SignName(ctx, k.public, msg)
 }
 
 func (h Home) publicationFile() string { return h.stateFile("published.json") }
@@ -110,15 +110,15 @@ func Unpublish(h Home) error {
 // publish makes the log of an identity readable for all under its IPNS name. What was
 // there before and is newer than what is here is taken over first.
 func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Logger) (*Publication, error) {
-	public, err := id.PublishingKey(ctx)
+	own, keys, err := id.PublishingKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := webvh.ParseID(id.DID())
+	parsed, err := webvh.ParseID(own)
 	if err != nil {
 		return nil, err
 	}
-	name, _ := auth.NameOf(id.DID()) // it has one, or it had no key
+	name, _ := auth.NameOf(own) // it has one, or it had no key
 	place, err := url.Parse(parsed.LogURL())
 	if err != nil {
 		return nil, err
@@ -142,7 +142,14 @@ func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Lo
 	now := time.Now()
 	r := ipfs.Record{Tree: tree, Sequence: uint64(now.Unix()), Until: now.Add(recordLife), TTL: recordTTL}
 	for {
-		if err = names.Publish(ctx, nameKey{id, public}, r); err == nil {
+		if err = names.Publish(ctx, nameKey{id, keys[0]}, r); err == nil {
+			// Whoever knows a former name finds the newest log there, unless a device that was
+			// revoked outbids it. That is no reason to fail.
+			for _, former := range keys[1:] {
+				if err := names.Publish(ctx, nameKey{id, former}, r); err != nil {
+					log.Info("the log is not under a former IPNS name of the DID", "error", err)
+				}
+			}
 			return &Publication{Name: name, URL: parsed.LogURL(), Tree: tree, Version: version, Time: now, Until: r.Until}, nil
 		}
 		select {
