@@ -34,7 +34,7 @@ func ForgePosition(ctx context.Context, cfg Config, journal [16]byte, position u
 	h := *l.head
 	h.Journals = []crypt.JournalPosition{{Device: cfg.Identity.Device(), Journal: journal, Position: position}}
 	h.Sequence = state.get().Reserved + 1
-	w := &commitWriter{t: &Tree{cfg: cfg, vault: l.keys, state: state}, ctx: ctx, pages: map[CID]*page{}}
+	w := &commitWriter{t: &Tree{cfg: cfg, vault: l.keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}, ctx: ctx, pages: map[CID]*page{}}
 	for _, c := range []CID{h.Root.Node, h.Root.CID} {
 		b, err := cfg.Store.Get(ctx, c)
 		if err == nil {
