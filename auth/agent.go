@@ -296,9 +296,9 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 	case opAuthenticate:
 		resp.Data, err = s.authenticate(ctx, req)
 	case opPublishing:
-		resp.Data, err = s.PublishingKey(ctx)
+		resp.Version, resp.List, err = s.PublishingKeys(ctx)
 	case opSignName:
-		resp.Data, err = s.SignName(ctx, req.Data)
+		resp.Data, err = s.SignName(ctx, req.Extra, req.Data)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:

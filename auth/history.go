@@ -91,6 +91,9 @@ func (s *Session) TakeNotes(_ context.Context, b []byte) error {
 	if err != nil || !s.history {
 		return err
 	}
+	if err := s.learnPublishing(n); err != nil {
+		return err
+	}
 	s.document.Lock()
 	defer s.document.Unlock()
 	for _, st := range n.statements {

@@ -92,6 +92,9 @@ func Recover(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 	if next.Recovery, err = phrase.recoverPublic(); err != nil {
 		return nil, err
 	}
+	if err := c.extension.moveTo(phrase, l, l.VouchedID().String(), &next); err != nil {
+		return nil, err
+	}
 	// In memory first: what was begun and not finished must not stand in the way.
 	memory := webvh.NewMemory()
 	if err := memory.Save(ctx, l.Last().ID, l.Bytes(), nil); err != nil {

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -203,21 +202,26 @@ func (x *extension) findPublishing(p *Phrase, id string) error {
 		}
 		x.publishing, err = n.openPublishing(seed)
 		seed.wipe()
-		if err != nil || x.publishing != nil {
+		if err != nil {
 			return err
 		}
+		if x.publishing != nil {
+			break
+		}
+	}
+	if _, err := publicOf(x.publishing, id); err == nil {
+		return nil // what a keyring says is to be believed if it makes the DID's own name
 	}
 	own, err := p.derive(labelPublishing)
 	if err != nil {
 		return err
 	}
-	place, err := location(own)
-	if err != nil || !bytes.HasSuffix([]byte(id), []byte(":"+place)) {
+	if _, err := publicOf(own, id); err != nil {
 		own.wipe()
-		return err
+		return nil
 	}
-	x.publishing = own
-	return nil
+	defer own.wipe()
+	return x.addPublishing(own)
 }
 
 // replaceDir is makeDir, but a keystore that waits may be there, of this passphrase.

@@ -29,7 +29,7 @@ const (
 // ErrDevice: the log commits to no update key of this device. did.ErrNotSupported: the DID
 // cannot change.
 func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *did.Document, next *did.Change) error) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, false, edit, nil)
+	return writeNext(ctx, dir, passphrase, plain, edit, nil)
 }
 
 // Rotate is an Update that changes nothing but this device's update keys: all of them are
@@ -37,12 +37,21 @@ func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *d
 // keys that belong to no device of the document, which such a copy may have added, are not
 // committed to any more.
 func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil }, nil)
+	return writeNext(ctx, dir, passphrase, freshKeys, func(*did.Document, *did.Change) error { return nil }, nil)
 }
+
+// writing is what a new version brings besides what it changes.
+type writing int
+
+const (
+	plain     writing = iota
+	freshKeys         // this device's update keys are drawn anew
+	freshName         // the DID moves to the IPNS name of a fresh publishing key, if it has one
+)
 
 // writeNext is Update; after lets the keystore follow the new document, and is called too
 // when edit says errUnchanged.
-func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
+func writeNext(ctx context.Context, dir string, passphrase []byte, how writing,
 	edit func(*did.Document, *did.Change) error, after func(*did.Document, *contents) error,
 ) (doc *did.Document, err error) {
 	sum, err := Inspect(dir)
@@ -87,7 +96,18 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		defer key.wipe()
 		keep := seed
 		number++
-		if fresh {
+		if how == freshName {
+			moves, err := rename(l, now, &next, c)
+			if err != nil {
+				return false, err
+			}
+			if moves { // the key first: whatever becomes of the new version, it is there
+				if err := errors.Join(k.seal(master, c), k.write(dir)); err != nil {
+					return false, err
+				}
+			}
+		}
+		if how == freshKeys {
 			if keep, err = newSecret(seedSize); err != nil {
 				return false, err
 			}
@@ -115,7 +135,7 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		if err := commitNext(&next, k.device, following); err != nil {
 			return false, err
 		}
-		forget, err := crowded(l, next, k.device, used, fresh)
+		forget, err := crowded(l, next, k.device, used, how == freshKeys)
 		if err != nil {
 			return false, err
 		}

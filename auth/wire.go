@@ -53,7 +53,7 @@ const (
 	opKeepClaim    = "keep-claim"
 	opDropClaim    = "drop-claim"
 	opAuthenticate = "authenticate"
-	opPublishing   = "publishing-key"
+	opPublishing   = "publishing-keys"
 	opSignName     = "sign-name"
 	opHold         = "hold" // until the connection ends
 	opLogout       = "logout"

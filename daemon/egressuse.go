@@ -11,6 +11,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/cluster/fleet"
+	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
@@ -23,6 +24,9 @@ type EgressUse struct {
 	URLs     []string `json:"urls,omitempty"`
 	CAFile   string   `json:"ca_file,omitempty"`
 	AuthFile string   `json:"auth_file,omitempty"` // holds "basic:USER:PASSWORD" or "bearer:TOKEN"
+	// Peers are addresses of the nodes that keep the copies, for a device that reads and has
+	// no access to the API. It fetches blocks from them and can neither list nor change pins.
+	Peers []string `json:"peers,omitempty"`
 }
 
 // UseEgress remembers the Egress to use from the next mount on; the zero value is none.
@@ -48,7 +52,7 @@ func UseEgress(h Home, u EgressUse) error {
 		}
 		*f = abs
 	}
-	if u.none() {
+	if u.nothing() {
 		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -95,7 +99,20 @@ func (c *Config) egressInUse(h Home) (EgressUse, error) {
 	return EgressUsed(h)
 }
 
+// none: there is no API to ask.
 func (u *EgressUse) none() bool { return !u.Local && len(u.URLs) == 0 }
+
+// nothing: there are no peers to read from either.
+func (u *EgressUse) nothing() bool { return u.none() && len(u.Peers) == 0 }
+
+// meetReadable tells a node the peers that this device may read from without the API.
+func (u *EgressUse) meetReadable(store fs.Store) error {
+	node, ok := store.(peered)
+	if !ok || len(u.Peers) == 0 {
+		return nil
+	}
+	return node.SetPeers(u.Peers, nil) // the owner has named them, in an answer whose code was compared
+}
 
 // clusterConfig is how to reach an Egress, read anew at each start: the ports of the nodes
 // of this machine may have changed.

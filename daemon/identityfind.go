@@ -154,7 +154,7 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 		more, egressErr := s.inEgress(ctx, store)
 		found, err = append(found, more...), errors.Join(err, egressErr)
 	}
-	logs, nameErr := s.inNames(ctx)
+	logs, nameErr := s.inNames(ctx, found)
 	if found = append(found, logs...); len(found) == 0 {
 		err = errors.Join(err, nameErr)
 	}
@@ -205,55 +205,6 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 		return nil, err
 	}
 	return s.examine(ctx, store, vaults, "Egress")
-}
-
-// inNames looks for logs under the IPNS names that are the phrase's or were given. Without
-// a node for it, there is nothing to ask.
-func (s IdentitySearch) inNames(ctx context.Context) ([]clue, error) {
-	names, err := openNames(s.Home, s.Config)
-	if errors.Is(err, ErrNoNetwork) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer names.Close()
-	own, err := s.Phrase.PublishedName()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, nameWait)
-	defer cancel()
-	var out []clue
-	for _, name := range append(namedLogs(s.Domains...), own) {
-		// A node of the user's own has met others long ago.
-		b, readErr := readName(ctx, names, name, s.Config.IPFS == "")
-		if readErr != nil {
-			err = errors.Join(err, readErr)
-			continue
-		}
-		out = append(out, clue{source: "the IPNS name " + name, log: b})
-	}
-	return out, err
-}
-
-// readName reads the log under a name: again and again while a node that has just started
-// still meets others, else once more.
-func readName(ctx context.Context, names *ipfs.Names, name string, started bool) ([]byte, error) {
-	for try := 1; ; try++ {
-		b, err := names.Read(ctx, name, ".well-known/did.jsonl", webvh.MaxLog)
-		if err == nil {
-			return b, nil
-		}
-		if !started && try == 2 {
-			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
-		}
-		select {
-		case <-time.After(publishTry):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
-		}
-	}
 }
 
 // examine opens the newest commits of each vault, as far as the phrase opens them.

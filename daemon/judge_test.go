@@ -225,3 +225,63 @@ func (m *machine) writeAt(name string, at time.Time) {
 		m.t.Fatal(err)
 	}
 }
+
+// An identity that somebody else made does not win a recovery by the date of its commit:
+// the one that the phrase has signed for does.
+func TestThePhraseVouches(t *testing.T) {
+	ctx := context.Background()
+	log := slog.New(slog.DiscardHandler)
+	mine := newJudged(t, auth.Grant{Scope: auth.ScopeFull})
+	other := newJudged(t, auth.Grant{Scope: auth.ScopeFull})
+	other.owner.writeAt("later", time.Now().Add(time.Hour))
+	for _, all := range [][]clue{append(mine.clues(), other.clues()...), append(other.clues(), mine.clues()...)} {
+		f, err := judge(ctx, all, mine.phrase, log)
+		if err != nil || auth.SelfCertifying(f.DID) != auth.SelfCertifying(mine.owner.s.DID()) {
+			t.Errorf("the phrase finds %+v, %v", f, err)
+		}
+	}
+}
+
+// A revoked device shows an old log under the name whose key it had. Whatever else was found
+// leads to the new name, and the log there counts.
+func TestSearchFollowsTheName(t *testing.T) {
+	ctx := context.Background()
+	j := newJudged(t, auth.Grant{Scope: auth.ScopeFull})
+	dir := j.owner.keystore()
+	name := func() string {
+		t.Helper()
+		n, ok := auth.NameOf(auth.PresentDID(ctx, dir, j.owner.s.DID()))
+		if !ok {
+			t.Fatal("the DID has no IPNS name")
+		}
+		return n
+	}
+	old, oldLog := name(), auth.OwnLog(dir, j.owner.s.DID())
+	j.revoke()
+	now, inCommit := name(), auth.OwnLog(dir, j.owner.s.DID())
+	if _, err := auth.Rotate(ctx, dir, thiefPass); err != nil {
+		t.Fatal(err)
+	}
+	newest := auth.OwnLog(dir, j.owner.s.DID())
+	if now == old {
+		t.Fatal("the name is the same")
+	}
+	read := func(n string) ([]byte, error) {
+		if n == now {
+			return newest, nil
+		}
+		return oldLog, nil
+	}
+	out, err := followNames(ctx, []string{old}, namesIn(ctx, inCommit), read)
+	if err != nil || len(out) != 2 {
+		t.Fatalf("%d logs, %v", len(out), err)
+	}
+	f, err := judge(ctx, out, j.phrase, slog.New(slog.DiscardHandler))
+	if err != nil || string(f.Log) != string(newest) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	// With the old name alone there is no way to know: it is withheld, and not replaced.
+	if out, _ = followNames(ctx, []string{old}, nil, read); len(out) != 1 {
+		t.Errorf("%d logs", len(out))
+	}
+}

@@ -151,6 +151,11 @@ func (s IdentitySearch) openStore(ctx context.Context) (fs.Store, error) {
 	if err == nil && client != nil {
 		err = meetPeers(ctx, store, client)
 		client.Close()
+	} else if err == nil {
+		var used EgressUse
+		if used, err = s.Config.egressInUse(s.Home); err == nil {
+			err = used.meetReadable(store)
+		}
 	}
 	if err != nil { // what the store has is enough, perhaps
 		s.log().Warn("Egress does not say who its peers are", "error", err)

@@ -24,7 +24,7 @@ const restoreWait = 2 * time.Minute
 func (s *Service) network() (*ipfs.Network, error) {
 	used, err := s.p.Config.egressInUse(s.p.Home)
 	n := s.p.Config.Network
-	if err != nil || used.none() && !n.Public {
+	if err != nil || used.nothing() && !n.Public {
 		return nil, err
 	}
 	return &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10,

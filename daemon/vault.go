@@ -55,6 +55,13 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := heal(ctx, s.store, h.State, vault, s.p.Log); err != nil {
 		return nil, err
 	}
+	used, err := c.egressInUse(h)
+	if err == nil && used.none() {
+		err = used.meetReadable(s.store)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if vault != "" {
 		// What cannot be reached now does not keep anybody from working.
 		if _, err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {

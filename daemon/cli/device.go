@@ -31,6 +31,7 @@ type deviceCommand struct {
 	configFile string
 	ipfs       string
 	egress     bool
+	withEgress bool
 	wait       time.Duration
 	all, json  bool
 
@@ -47,6 +48,7 @@ func (c *deviceCommand) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.egress, "egress", false, "add, approve: carry request and answer over by the Egress that both devices use")
 	f.DurationVar(&c.wait, "wait", 10*time.Minute, "add --egress: wait so long for the answer")
 	f.BoolVar(&c.readOnly, "read-only", false, "approve: the device may read, and not write")
+	f.BoolVar(&c.withEgress, "with-egress", false, "approve --read-only: hand the Egress's password over too. The device then learns of new commits by itself; it could also drop every copy")
 	f.StringVar(&c.until, "until", "", "approve: the device may write until `TIME` (2026-01-31, or as 2026-01-31T12:00:00Z) and changes no devices")
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
 	f.StringVar(&c.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL`")
@@ -69,6 +71,9 @@ func (c *deviceCommand) parse(args []string) error {
 	}
 	if c.egress && (c.answer != "" || c.answerOut != "" || c.requestOut != "" || c.arg != "-") {
 		return fmt.Errorf("%w: with --egress there are no files", errUsage)
+	}
+	if c.withEgress && !c.readOnly {
+		return fmt.Errorf("%w: --with-egress is for --read-only: other devices get the Egress's password anyway", errUsage)
 	}
 	if c.until == "" {
 		return nil
@@ -246,7 +251,7 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 		return err
 	}
 	defer out.discard()
-	a, err := d.Approve(ctx, r, c.grant(), c.egress)
+	a, err := d.Approve(ctx, r, c.grant(), c.egress, c.withEgress)
 	if err != nil {
 		return err
 	}
@@ -266,6 +271,12 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 		fmt.Fprintf(e.out, "%s", a.Answer)
 	}
 	fmt.Fprintf(e.err, "Approved with version %s and commit %d.\nCode of the answer: %s\n", a.Version, a.Commit.Sequence, a.Code)
+	switch {
+	case c.readOnly && !c.withEgress && !c.egress:
+		fmt.Fprintln(e.err, "The answer holds no password of your Egress. The new device reads the drive as it is now; to show it a newer state, approve the same request again. With --with-egress it follows by itself, and could drop every copy.")
+	case !c.end.IsZero():
+		fmt.Fprintln(e.err, "A device that writes needs your Egress's password, and keeps it when its time is over: change the password then.")
+	}
 	if c.egress {
 		fmt.Fprintln(e.err, "The new device takes the answer from Egress, and asks for this code.")
 		return nil

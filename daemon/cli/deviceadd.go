@@ -141,9 +141,15 @@ func (c *deviceCommand) take(ctx context.Context, e *env, d daemon.Devices, answ
 		return err
 	}
 	if !c.json {
+		if j.Again {
+			e.err.Printf("The drive stands at commit %d here; mount it again to see it.\n", j.Sequence)
+			return c.print(e, map[string]any{"did": j.DID, "device": j.Device, "version": j.Version, "vault": j.Vault, "sequence": j.Sequence}, j.DID)
+		}
 		e.err.Printf("This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
 		if len(j.Egress) > 0 {
 			e.err.Println("Its Egress is used:", strings.Join(j.Egress, ", "))
+		} else if j.ReadsFrom > 0 {
+			e.err.Printf("It reads from the nodes of the owner's Egress (%d addresses), and has no access to the Egress itself: newer commits come with a newer answer, taken with `device add --answer` again.\n", j.ReadsFrom)
 		} else if j.IPFS != "" {
 			e.err.Println("The other device uses the IPFS node at", j.IPFS)
 		}

@@ -84,13 +84,21 @@ func (m *Method) gather(ctx context.Context, text string) (newest *Log, parts []
 	if err != nil {
 		return nil, nil, err
 	}
-	answers := make(chan found, len(m.cfg.Sources))
-	for _, s := range m.cfg.Sources {
-		go func() { answers <- m.ask(ctx, s, id) }()
+	// A DID that is known to have moved is asked for at its new place too: the old one may
+	// belong to somebody else now, who can withhold what is new.
+	places := []ID{id}
+	if known, err := m.stored(ctx, id); err == nil && known.Last().ID.String() != id.String() && known.speaksFor(id) == nil {
+		places = append(places, known.Last().ID)
+	}
+	answers := make(chan found, len(places)*len(m.cfg.Sources))
+	for _, place := range places {
+		for _, s := range m.cfg.Sources {
+			go func() { answers <- m.ask(ctx, s, place) }()
+		}
 	}
 	// Every answer is waited for: each source has a deadline and obeys ctx.
 	var all []found
-	for range m.cfg.Sources {
+	for range cap(answers) {
 		f := <-answers
 		if all = append(all, f); f.part != nil {
 			parts = append(parts, f.part)
