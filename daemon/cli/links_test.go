@@ -84,9 +84,10 @@ func (p *prey) check(what string) {
 
 // names are the names of all that a running drive has made in its home, down to the
 // directories in which flatfs keeps blocks.
-func (d *drive) names() (names []string, isDir map[string]bool) {
+func (d *drive) names() ([]string, map[string]bool) {
 	d.t.Helper()
-	isDir = map[string]bool{}
+	var names []string
+	isDir, flatfs := map[string]bool{}, 0
 	err := filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -105,12 +106,12 @@ func (d *drive) names() (names []string, isDir map[string]bool) {
 		switch {
 		case len(parts) == 1 && !e.IsDir(): // of the test
 			return nil
-		case len(parts) == 3 && parts[0] == "ipfs" && e.IsDir() && slices.ContainsFunc(names, func(n string) bool { return isDir[n] && filepath.Dir(n) == filepath.Dir(name) }):
-			return fs.SkipDir // one of flatfs's many is enough
-		case len(parts) > 3 || parts[0] == "ipfs" && parts[1] == "datastore" && len(parts) > 2:
-			return nil
-		case parts[0] == "ipfs" && len(parts) == 3 && !e.IsDir():
-			return nil
+		case parts[0] == "ipfs" && len(parts) > 1 && parts[1] == "datastore" && len(parts) > 2, parts[0] == "ipfs" && len(parts) > 3, len(parts) > 4:
+			return nil // of a database, blocks
+		case parts[0] == "ipfs" && len(parts) == 3 && e.IsDir():
+			if flatfs++; flatfs > 1 {
+				return fs.SkipDir // one of many is enough
+			}
 		}
 		names, isDir[name] = append(names, name), e.IsDir()
 		return nil
@@ -309,9 +310,12 @@ func TestOutputs(t *testing.T) {
 func TestSetuid(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	need(t, "unshare", "setpriv", "mknod", "fusermount3")
+	need(t, "unshare", "setpriv", "mknod")
 	d := newHome(t)
 	p := newPrey(t)
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		t.Log("fusermount3 is not installed: the drive is not mounted, but all that comes before is tried")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -325,6 +329,10 @@ user init --passfile pass --phrase-out phrase --kdf-passes 1 --kdf-memory 64
 ! ./mount.ipfscloud "$PWD" "$PWD/mnt" -o setuid=65534,passfile="$2" 2> problem; grep -q 'ermission denied' problem
 printf 'ipfs = "http://127.0.0.1:1"\nipfs_auth_file = "%s"\n' "$2" > evil.toml; chmod 644 evil.toml; chown 65534 evil.toml
 ! ./mount.ipfscloud "$PWD" "$PWD/mnt" -o setuid=65534,passfile="$PWD/pass",config="$PWD/evil.toml" 2> problem; grep -q 'ermission denied' problem
+if ! command -v fusermount3; then # only root does without
+	! ./mount.ipfscloud "$PWD" "$PWD/mnt" -o rw,setuid=65534,passfile="$PWD/pass" 2> problem; grep -q 'ordinary user' problem
+	exit 0
+fi
 ./mount.ipfscloud "$PWD" "$PWD/mnt" -o rw,setuid=65534,passfile="$PWD/pass"
 pid=$(user status --json | grep -o '"pid":[0-9]*' | cut -d: -f2)
 grep -q '^Uid:	65534	65534	65534	65534$' /proc/$pid/status; grep -q '^CapEff:	0000000000000000$' /proc/$pid/status
