@@ -1,6 +1,7 @@
 package horizon
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -72,12 +73,12 @@ func TestCodesAreOfOneUser(t *testing.T) {
 func TestSlowStrangers(t *testing.T) {
 	s := serve(t)
 	cookie, _ := s.login()
-	in := &http.Transport{DialContext: s.client().Transport.(*http.Transport).DialContext, MaxIdleConns: 1}
-	defer in.CloseIdleConnections()
 	dialled := 0
-	dial := in.DialContext
-	in.DialContext = nil
-	in.Dial = func(network, addr string) (net.Conn, error) { dialled++; return dial(t.Context(), network, addr) }
+	in := &http.Transport{MaxIdleConns: 1, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		dialled++
+		return (&net.Dialer{}).DialContext(ctx, "tcp", s.address())
+	}}
+	defer in.CloseIdleConnections()
 	look := func(what string) {
 		t.Helper()
 		if resp, _ := s.ask("GET", "/login", ""); resp.StatusCode != http.StatusOK {
