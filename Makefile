@@ -91,6 +91,7 @@ soak:
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
 	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt
+	$(GO) test -run xxx -fuzz FuzzFilter -fuzztime 2m ./daemon/printable
 	$(GO) test -run xxx -fuzz FuzzCanonical -fuzztime 2m ./auth/did/jcs
 	$(GO) test -run xxx -fuzz FuzzParseKeystore -fuzztime 2m ./auth
 	$(GO) test -run xxx -fuzz FuzzLog -fuzztime 3m ./auth/did/webvh
