@@ -37,6 +37,9 @@ type Recovered struct {
 	// Vault and Commit are the vault's, under its new key; empty if no commit was found.
 	Vault  string
 	Commit fs.HeadInfo
+	// MovedFrom is the place, as a DID, where a device had moved the DID to; empty if it has
+	// not moved back.
+	MovedFrom string
 	// Confirmed: the new phrase was taken by its owner.
 	Confirmed bool
 }
@@ -70,6 +73,9 @@ func (r Recovery) Run(ctx context.Context) (*Recovered, error) {
 	}
 	defer id.Phrase.Wipe()
 	out := &Recovered{DID: id.DID, Device: id.Device.ID}
+	if found.DID != id.DID {
+		out.MovedFrom = found.DID
+	}
 	if r.Phrase != nil && r.Phrase(id.Phrase) == nil {
 		if err := auth.ConfirmPhrase(ctx, h.Keystore, r.Passphrase); err != nil {
 			return nil, err

@@ -98,9 +98,12 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) error {
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"did": r.DID, "version": r.Version, "device": r.Device,
-			"vault": r.Vault, "sequence": r.Commit.Sequence, "phrase_pending": !r.Confirmed, "seconds": took.Seconds()})
+			"moved_from": r.MovedFrom, "vault": r.Vault, "sequence": r.Commit.Sequence, "phrase_pending": !r.Confirmed, "seconds": took.Seconds()})
 	}
 	fmt.Fprintf(e.err, "Recovered in %.1f s: version %s lists this device alone, %s.\n", took.Seconds(), r.Version, r.Device)
+	if r.MovedFrom != "" {
+		fmt.Fprintf(e.err, "The DID is back where the recovery phrase knew it. A device had moved it to %s; if that is a place of yours, `ipfscloud id publish --domain … --out DIR` moves it there again.\n", r.MovedFrom)
+	}
 	if r.Vault != "" {
 		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens. Mount it, so that others learn of it.\n", r.Commit.Sequence)
 	} else {

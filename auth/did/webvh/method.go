@@ -28,6 +28,13 @@ type Config struct {
 type Method struct {
 	cfg Config
 	mu  sync.Mutex // one change at a time; held over Store, never over Sources
+
+	// kept is the last log of the Store that was verified; a change reads it several times.
+	// Guarded by mu.
+	kept struct {
+		text []byte
+		log  *Log
+	}
 }
 
 var _ did.Method = (*Method)(nil)

@@ -59,11 +59,11 @@ func (v Verifier) checkRecovery(before verified, next verified) (vouched, error)
 		// Everything that lists devices or names, or writes the next document, reads this one.
 		var err error
 		if doc, err = next.document(); err != nil {
-			return own, invalid(KindDocument, "%v", err)
+			return own, invalid(KindRecovery, "the document cannot be read: %v", err)
 		}
 		if n := len(next.signers); len(slices.Compact(slices.Sorted(slices.Values(next.signers)))) < n {
 			// No key is needed to repeat a proof, and so to make a log larger.
-			return own, invalid(KindProof, "a key has signed twice")
+			return own, invalid(KindRecovery, "a key has signed twice")
 		}
 	}
 	if len(held) == 0 || slices.ContainsFunc(next.signers, func(k string) bool { return slices.Contains(held, HashKey(k)) }) {
