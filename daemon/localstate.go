@@ -66,6 +66,10 @@ func noteState(h Home, fn func(*kept)) error {
 	if _, err := os.Stat(h.Keystore); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	// What the note names must not go with a power cut that the note survives.
+	if err := syncDirectory(h.State); err != nil {
+		return fmt.Errorf("noting what local state there is: %w", err)
+	}
 	k, err := readKept(h)
 	if err != nil {
 		return err
@@ -151,4 +155,15 @@ func checkState(h Home, accept bool) (notice error, err error) {
 		return nil, lost
 	}
 	return lost, noteState(h, func(k *kept) { k.Files = nil })
+}
+
+func syncDirectory(dir string) error {
+	d, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
