@@ -59,7 +59,7 @@ func (f *forger) next(ctx context.Context) (tried []string, held bool) {
 		n = 0
 	}
 	for range n {
-		name := names[f.r.IntN(len(names))]
+		name := mutationNames[f.r.IntN(len(mutationNames))]
 		if large[name] && !f.fat && f.r.IntN(8) > 0 {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
 
-var names = slices.Sorted(maps.Keys(mutations))
+var mutationNames = slices.Sorted(maps.Keys(mutations))
 
 // large are the mutations that make an entry so large that there cannot be many of them.
 var large = map[string]bool{"services": true, "services, tiny": true, "our services": true, "devices, many": true, "hashes full": true, "hashes of devices": true}

@@ -25,7 +25,8 @@ type DevicePast struct {
 	Added, Removed DeviceChange
 }
 
-const byRecovery = "recovery key"
+// ByRecovery stands in DeviceChange.By for a change that a recovery key signed.
+const ByRecovery = "recovery key"
 
 // DeviceHistory lists the devices that the log in a keystore's directory lists or has
 // listed, in the order of their coming. It wants no passphrase, and does not hold the log
@@ -89,7 +90,7 @@ func eachEntry(l *webvh.Log, visit func(n int, doc *did.Document, by string)) {
 			by = d
 		}
 		if recovered {
-			by = byRecovery
+			by = ByRecovery
 		}
 		visit(n, doc, by)
 	})

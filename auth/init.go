@@ -113,6 +113,9 @@ func Init(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 		id, err = found(ctx, method, cfg, phrase, c, guarded)
 	} else {
 		id, err = identify(ctx, method, cfg.DeviceName, c)
+		if err == nil && cfg.Phrase != nil { // the machine of which it was may be in use still
+			id.Device.ID = newInstance(id.Device.ID)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -80,15 +80,37 @@ func TestInitRefuses(t *testing.T) {
 	}
 }
 
+// The same phrase makes the same identity, and another device of it: the first machine may
+// be in use still. Both sign with the one key of a did:key.
 func TestRestoreMakesTheSame(t *testing.T) {
 	ctx := testContext(t)
 	dir, id := testIdentity(t, nil)
-	_, again := testIdentity(t, id.Phrase)
-	if again.DID != id.DID || again.Device.ID != id.Device.ID || !bytes.Equal(again.Device.Agreement, id.Device.Agreement) {
+	dir2, again := testIdentity(t, id.Phrase)
+	if again.DID != id.DID || again.Device.ID == id.Device.ID || !SameKey(again.Device.ID, id.Device.ID) || !bytes.Equal(again.Device.Agreement, id.Device.Agreement) {
 		t.Error("the same phrase made another identity")
 	}
 	if again.Phrase != nil {
 		t.Error("a restored identity shows its phrase again")
+	}
+	first, second := login(t, dir), login(t, dir2)
+	if second.Device() != again.Device.ID || first.Device() != id.Device.ID {
+		t.Errorf("logged in as %s and %s", first.Device(), second.Device())
+	}
+	msg := []byte("ipfscloud/v1/test\x00")
+	sig, err := second.Sign(ctx, msg)
+	if err == nil {
+		err = first.Verify(ctx, second.Device(), msg, sig)
+	}
+	if err != nil {
+		t.Errorf("the first machine does not know the second: %v", err)
+	}
+	for _, name := range []string{id.Device.ID + "x", again.Device.ID + "a", id.Device.ID + "ABCDEFGH", "a" + again.Device.ID[1:]} {
+		if err := first.Verify(ctx, name, msg, sig); !errors.Is(err, ErrSignature) {
+			t.Errorf("device %s: %v", name, err)
+		}
+	}
+	if list, err := second.Devices(ctx); err != nil || len(list) != 1 || list[0].ID != second.Device() {
+		t.Errorf("the devices are %+v, %v", list, err)
 	}
 	_, other := testIdentity(t, nil)
 	if other.DID == id.DID {

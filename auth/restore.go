@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -79,11 +80,15 @@ type Found struct {
 	Notes []byte // of the keyring
 }
 
-// Restore makes the identity of a phrase whose DID was found: the device that was made
-// with the phrase, once more. cfg.Dir may hold a keystore that waits for it, of the same
-// passphrase. ErrDevice: the document does not list that device any more, and only Recover
-// helps. ErrExist, ErrPhrase: the phrase is of another did:key.
-func Restore(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err error) {
+// Restore makes this machine a device of the identity of a phrase whose DID was found: one
+// of its own, so that the machine of which the phrase was, if it is in use still, is another
+// one. cfg.Dir may hold a keystore that waits for it, of the same passphrase. before, if it
+// is given, is called with the keystore of the new device before it is put into place; an
+// error leaves cfg.Dir as it was.
+//
+// ErrDevice: the document does not list the phrase's first device, or commits to no key of
+// it, and only Recover helps. ErrExist, ErrPhrase: the phrase is of another did:key.
+func Restore(ctx context.Context, cfg InitConfig, f Found, before func(dir string) error) (_ *Identity, err error) {
 	if cfg.Phrase == nil {
 		return nil, fmt.Errorf("no phrase to restore with: %w", ErrInvalid)
 	}
@@ -92,21 +97,35 @@ func Restore(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 		return nil, err
 	}
 	defer release()
+	if f.Log != nil {
+		return restoreDevice(ctx, cfg, f, before)
+	}
 	c, err := deriveContents(cfg.Phrase)
 	if err != nil {
 		return nil, err
 	}
 	defer c.wipe()
-	if f.Log == nil {
-		id, err := identify(ctx, did.NewKey(), cfg.DeviceName, c)
-		if err == nil && id.DID != f.DID {
-			err = fmt.Errorf("the phrase makes %s, found was %s: %w", id.DID, f.DID, ErrPhrase)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return id, store(cfg, formatFixed, id, c, nil)
+	id, err := identify(ctx, did.NewKey(), cfg.DeviceName, c)
+	if err == nil && id.DID != f.DID {
+		err = fmt.Errorf("the phrase makes %s, found was %s: %w", id.DID, f.DID, ErrPhrase)
 	}
+	if err != nil {
+		return nil, err
+	}
+	id.Device.ID = newInstance(id.Device.ID)
+	return id, store(cfg, formatFixed, id, c, nil)
+}
+
+// phraseDevice makes the first device of a phrase once more, in a new directory.
+func phraseDevice(ctx context.Context, cfg InitConfig, f Found) (*Identity, error) {
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("restoring: %w", err)
+	}
+	c, err := deriveContents(cfg.Phrase)
+	if err != nil {
+		return nil, err
+	}
+	defer c.wipe()
 	l, err := verifyLog(ctx, f)
 	if err != nil {
 		return nil, err

@@ -108,6 +108,9 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 			s.wipe()
 		}
 	}()
+	if k.format == formatFixed && isDevice(k.device, s.device.Signing) {
+		s.device.ID = k.device // one of several machines with this key
+	}
 	if k.device != s.device.ID {
 		return nil, fmt.Errorf("the keystore of device %.40q holds the key of %s: %w", k.device, s.device.ID, ErrKeystore)
 	}
@@ -234,8 +237,8 @@ func (s *Session) Devices(ctx context.Context) ([]Device, error) {
 			continue // no kind of key that our devices have
 		}
 		d := Device{ID: deviceID(public), KeyID: k.ID, Signing: public, Grant: grantOf(doc, public)}
-		if d.ID == s.device.ID {
-			d.Name, d.Agreement = s.device.Name, s.device.Agreement
+		if public.Equal(ed25519.PublicKey(s.device.Signing)) {
+			d.ID, d.Name, d.Agreement = s.device.ID, s.device.Name, s.device.Agreement
 		}
 		for _, n := range s.statements(doc) {
 			if n.Signing.Equal(public) && d.Agreement == nil {
@@ -299,7 +302,7 @@ func (s *Session) Verify(ctx context.Context, device string, msg, sig []byte) er
 func VerifyDevice(doc *did.Document, device string, msg, sig []byte) error {
 	for _, k := range doc.KeysFor(did.Authentication) {
 		public, err := k.Ed25519()
-		if err != nil || deviceID(public) != device {
+		if err != nil || !names(doc, device, public) {
 			continue
 		}
 		if len(sig) != ed25519.SignatureSize || !ed25519.Verify(public, msg, sig) {

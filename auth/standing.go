@@ -128,7 +128,7 @@ func (h History) unlisted(doc *did.Document, device string) (Verdict, error) {
 		e := h.log.Entry(n)
 		old, err := did.Parse(e.ID.String(), e.State())
 		if err != nil {
-			return Verdict{}, err
+			continue // it lists nobody, and must not keep later entries from being judged
 		}
 		if signingKey(old, device) != nil {
 			return Verdict{StandingRevoked, fmt.Sprintf("device %s is not in version %s of the document of %s; it was before", device, doc.Version, doc.ID)}, nil
@@ -163,17 +163,21 @@ func (h History) at(version string) (*did.Document, time.Time, error) {
 // signingKey is the key with which a document lists a device, or nil.
 func signingKey(doc *did.Document, device string) ed25519.PublicKey {
 	for _, k := range doc.KeysFor(did.Authentication) {
-		if public, err := k.Ed25519(); err == nil && deviceID(public) == device {
+		if public, err := k.Ed25519(); err == nil && names(doc, device, public) {
 			return public
 		}
 	}
 	return nil
 }
 
-// refusal is the error of a verdict, for the device itself. ErrScope.
+// refusal is the error of a verdict, for the device itself: ErrDevice if it is not listed, else
+// ErrScope.
 func refusal(v Verdict) error {
-	if v.Standing == StandingWriter {
+	switch v.Standing {
+	case StandingWriter:
 		return nil
+	case StandingRevoked, StandingUnknown:
+		return fmt.Errorf("%s: %w", v.Because, ErrDevice)
 	}
 	return fmt.Errorf("%s: %w", v.Because, ErrScope)
 }
@@ -205,7 +209,8 @@ func (s *Session) JudgeCommit(ctx context.Context, c CommitClaim) (Verdict, erro
 	return h.Judge(c)
 }
 
-// MayCommit tells whether the newest document lets this device commit at a time. ErrScope.
+// MayCommit tells whether the newest document lets this device commit at a time. ErrDevice,
+// ErrScope.
 func (s *Session) MayCommit(ctx context.Context, at time.Time) error {
 	h, err := s.knownHistory(ctx)
 	if err != nil {

@@ -332,28 +332,63 @@ func TestRestore(t *testing.T) {
 	wrong := cfg
 	wrong.Passphrase = []byte("another")
 	found := Found{DID: id.DID, Log: readLog(t, dir), Notes: notes}
-	if _, err := Restore(ctx, wrong, found); !errors.Is(err, ErrPassphrase) {
+	if _, err := Restore(ctx, wrong, found, nil); !errors.Is(err, ErrPassphrase) {
 		t.Errorf("completed with another passphrase: %v", err)
 	}
-	again, err := Restore(ctx, cfg, found)
-	if err != nil || again.DID != id.DID || again.Device.ID != id.Device.ID {
+	failed := errors.New("the vault cannot be had")
+	if _, err := Restore(ctx, cfg, found, func(string) error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("restored without its vault: %v", err)
+	}
+	if _, err := Login(ctx, cfg.Dir, cfg.Passphrase); !errors.Is(err, ErrAwaits) {
+		t.Errorf("after a restore that failed: %v", err)
+	}
+	again, err := Restore(ctx, cfg, found, func(dir string) error {
+		s, err := Login(ctx, dir, cfg.Passphrase)
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	})
+	if err != nil || again.DID != id.DID || again.Device.ID == id.Device.ID {
 		t.Fatalf("%+v, %v", again, err)
 	}
+	if left, err := filepath.Glob(filepath.Join(cfg.Dir, restoring+"*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 	s := login(t, cfg.Dir)
-	sealed := sealTo(t, id.Device.Agreement, []byte("x"), "key")
+	if list, err := s.Devices(ctx); err != nil || len(list) != 2 {
+		t.Errorf("the devices are %+v, %v", list, err)
+	}
+	// The first device learns of it from the log, and both sign for themselves.
+	if err := first.TakeLog(ctx, readLog(t, cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	msg := []byte("ipfscloud/v1/test\x00")
+	for _, x := range []*Session{first, s} {
+		sig, err := x.Sign(ctx, msg)
+		if err == nil {
+			err = errors.Join(first.Verify(ctx, x.Device(), msg, sig), s.Verify(ctx, x.Device(), msg, sig))
+		}
+		if err != nil {
+			t.Errorf("device %s: %v", x.Device(), err)
+		}
+	}
+	sealed := sealTo(t, again.Device.Agreement, []byte("x"), "key")
 	if b, err := s.OpenWrapped(ctx, []byte("x"), sealed); err != nil || string(b) != "key" {
 		t.Errorf("%q, %v", b, err)
 	}
 	if s.keys.publishing == nil {
 		t.Error("the publishing key is lost")
 	}
-	if _, err := Restore(ctx, cfg, found); !errors.Is(err, ErrExist) {
+	if _, err := Restore(ctx, cfg, found, nil); !errors.Is(err, ErrExist) {
 		t.Errorf("restored twice: %v", err)
 	}
+	// What it has signed does not keep the first one from changing the document.
+	changed(t, dir, func(*did.Change) {})
 	// After the device has left the document, only a recovery helps.
 	changed(t, dir, func(c *did.Change) { c.Keys[0].Public = signingPublic(mustSecret(t)) })
 	cfg.Dir, found.Log = filepath.Join(t.TempDir(), "keystore"), readLog(t, dir)
-	if _, err := Restore(ctx, cfg, found); !errors.Is(err, ErrDevice) {
+	if _, err := Restore(ctx, cfg, found, nil); !errors.Is(err, ErrDevice) {
 		t.Errorf("restored a device that was taken out: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ type book struct {
 	listed   time.Time // when the last complete list began; zero: there was none
 	looked   bool      // a list was tried
 	released map[string]bool
+	mine     []string           // what was wanted here once, or see Keeper.Supersede: CIDs, the newest last
 	before   map[string]keptPin // of the last run; of pins not seen yet
 	lastPin  time.Time          // when the cluster last accepted one
 	lastTold time.Time          // when a peer was last told of one
@@ -165,6 +166,7 @@ func (b *book) want(wants []Want, now time.Time) {
 			e = b.enter(w.CID, now)
 			e.bad = !isCID(w.CID)
 		}
+		b.owns(w.CID)
 		e.want, e.meta, e.seq = &w, b.metadataOf(&w), i
 		if w.Newest {
 			b.newest = w.CID
@@ -179,6 +181,25 @@ func (b *book) want(wants []Want, now time.Time) {
 	b.version++
 	b.sweepOut()
 	b.judgeAll(now)
+}
+
+// maxMine bounds the pins of which it is known that they are ours to unpin. Of those that
+// were unpinned longest ago it need not be known: what a peer that was away brings back of
+// them stays, and is shown.
+const maxMine = 256
+
+// owns enters that a pin is ours to unpin.
+func (b *book) owns(cid string) {
+	b.mine = append(slices.DeleteFunc(b.mine, func(c string) bool { return c == cid }), cid)
+	if n := len(b.mine) - maxMine; n > 0 {
+		kept := b.mine[:0]
+		for i, c := range b.mine {
+			if _, there := b.pins[c]; i >= n || there {
+				kept = append(kept, c)
+			}
+		}
+		b.mine = kept
+	}
 }
 
 func sameWant(x, y Want) bool {

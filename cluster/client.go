@@ -241,6 +241,21 @@ func (c *Client) status(ctx context.Context, cids []string, begin func(), fn fun
 	})
 }
 
+// Copies counts the peers that report that they have all of a CID.
+func (c *Client) Copies(ctx context.Context, cid string) (n int, err error) {
+	err = c.status(ctx, []string{cid}, func() { n = 0 }, func(s *wireStatus) {
+		if s.CID != cid {
+			return
+		}
+		for _, p := range s.Peers {
+			if statusFrom(p.Status) == statusPinned {
+				n++
+			}
+		}
+	})
+	return n, err
+}
+
 // pin puts a CID into the pin set, or changes how it stands there. That it returns
 // without an error means no copy yet.
 func (c *Client) pin(ctx context.Context, cid string, o *options) (wirePin, error) {

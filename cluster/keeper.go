@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,6 +55,20 @@ func NewKeeper(c *Client, p Policy, cfg KeeperConfig) (*Keeper, error) {
 // changes nothing.
 func (k *Keeper) Want(wants []Want) {
 	k.change(func(b *book, now time.Time) { b.want(wants, now) })
+}
+
+// Supersede says that pins of ours which were never wanted here have been replaced by what
+// is wanted: they are unpinned like those that were. Others stay, whatever their metadata
+// says of their owner.
+func (k *Keeper) Supersede(cids ...string) {
+	k.change(func(b *book, _ time.Time) {
+		for _, cid := range cids {
+			if e := b.pins[cid]; e != nil && !slices.Contains(b.mine, cid) {
+				b.owns(cid)
+				b.version++
+			}
+		}
+	})
 }
 
 // SetPolicy changes how many copies there are to be of everything that is wanted.

@@ -305,7 +305,9 @@ func (b *book) queued(e *entry) bool {
 }
 
 // planUnpin finds a pin of ours that nobody wants any more, once the newest one is held
-// by all peers that are about to have it.
+// by all peers that are about to have it. The owner in its metadata is not enough: another
+// machine that was restored from a backup of this one, or the machine of which this one is
+// the backup, writes the same there, and its pins may be newer than ours.
 func (b *book) planUnpin(order []*entry, now time.Time) *action {
 	newest := b.pins[b.newest]
 	safe := newest != nil && newest.want != nil && newest.state == StateHeld && !b.atWork(newest, now) && !b.listed.IsZero()
@@ -313,7 +315,7 @@ func (b *book) planUnpin(order []*entry, now time.Time) *action {
 		if e.want != nil || !e.in || !e.ours || e.waiting > 0 || !e.again.over(now) {
 			continue
 		}
-		if safe || b.released[e.cid] {
+		if safe && slices.Contains(b.mine, e.cid) || b.released[e.cid] {
 			return &action{kind: doUnpin, cid: e.cid, told: b.reachable(e.toldTo, now)}
 		}
 	}

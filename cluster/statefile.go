@@ -28,6 +28,7 @@ const (
 type kept struct {
 	Version  int                `json:"version"`
 	Released []string           `json:"released,omitempty"`
+	Mine     []string           `json:"mine,omitempty"` // that may be unpinned, the newest last
 	Pins     map[string]keptPin `json:"pins,omitempty"`
 	// Peers were members within the last day, by ID: one that is away at the next start is
 	// still known.
@@ -73,7 +74,7 @@ func (k *Keeper) load() error {
 	for _, cid := range s.Released {
 		k.book.released[cid] = true
 	}
-	k.book.before = s.Pins
+	k.book.before, k.book.mine = s.Pins, s.Mine
 	now := k.cfg.Now()
 	for id, p := range s.Peers {
 		if id == "" || now.Sub(p.Seen) > forgetAfter {
@@ -111,6 +112,7 @@ func (b *book) kept() kept {
 		s.Released = append(s.Released, cid)
 	}
 	slices.Sort(s.Released)
+	s.Mine = slices.Clone(b.mine)
 	order := slices.Clone(b.order())
 	settled := func(e *entry) int {
 		if e.state == StateHeld {

@@ -71,6 +71,8 @@ type EgressConfig struct {
 	ReplicasMax int `toml:"replicas_max" json:"replicas_max"`
 	// Peers are names or ids of peers to prefer.
 	Peers []string `toml:"peers" json:"peers"`
+	// CheckEvery is how often a mounted drive looks there for commits of other machines.
+	CheckEvery duration `toml:"check_every" json:"check_every"`
 }
 
 // NetworkConfig is for the embedded node, when it has an Egress or is public.
@@ -117,7 +119,7 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func DefaultConfig() Config {
 	return Config{
 		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, CacheMinFreeMiB: 1024, MemoryMiB: 256, Deadline: duration{30 * time.Second},
-		Egress:  EgressConfig{URL: []string{}, Peers: []string{}},
+		Egress:  EgressConfig{URL: []string{}, Peers: []string{}, CheckEvery: duration{30 * time.Second}},
 		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}, DIDPrivate: []string{}},
 		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},
 	}

@@ -23,8 +23,8 @@ var kinds = []struct {
 	err  error
 }{
 	{"login_refused", auth.ErrRefused}, {"rollback", auth.ErrRollback}, {"unavailable_did", auth.ErrUnavailable}, {"login_invalid", auth.ErrInvalid}, {"login_busy", auth.ErrBusy},
-	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
-	{"not_found", fs.ErrNotFound}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
+	{"no_session", auth.ErrNoSession}, {"no_egress", ErrNoEgress}, {"egress_refused", ErrEgressRefused}, {"busy", fs.ErrBusy}, {"integrity", fs.ErrIntegrity}, {"unavailable", fs.ErrUnavailable},
+	{"not_found", fs.ErrNotFound}, {"exists", fs.ErrExist}, {"not_supported", fs.ErrNotSupported}, {"not_dir", fs.ErrNotDir}, {"other_writer", fs.ErrOtherWriter}, {"read_only", fs.ErrReadOnly}, {"no_space", fs.ErrNoSpace},
 	{"no_name", auth.ErrNoName}, {"no_network", ErrNoNetwork}, {"invalid", fs.ErrInvalid},
 }
 
@@ -84,6 +84,17 @@ func (s *Service) control() (*control, error) {
 	})
 	mux.HandleFunc("POST /pins/unpin", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, struct{}{}, s.unpin(r.FormValue("cid")))
+	})
+	mux.HandleFunc("GET /aside", func(w http.ResponseWriter, r *http.Request) {
+		all, err := s.listAsides()
+		reply(w, all, err)
+	})
+	mux.HandleFunc("POST /aside/export", func(w http.ResponseWriter, r *http.Request) {
+		x, err := s.exportAside(r.Context(), r.FormValue("name"), r.FormValue("dir"))
+		reply(w, x, err)
+	})
+	mux.HandleFunc("DELETE /aside", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, struct{}{}, s.discardAside(r.FormValue("name"), r.FormValue("force") == "true"))
 	})
 	mux.HandleFunc("POST /rekey", func(w http.ResponseWriter, r *http.Request) {
 		h, err := s.tree.Rekey(r.Context(), r.FormValue("epoch") == "new")

@@ -18,11 +18,14 @@ type EgressStatus struct {
 	Peers  int    `json:"peers"`  // that answer
 	Copies int    `json:"copies"` // of the newest commit, as peers report them
 	Target int    `json:"target"`
-	// State of the newest commit: wanted, queued, copying, held, short, failed or lost.
-	State  string    `json:"state"`
-	Since  time.Time `json:"since"`
-	Reason string    `json:"reason,omitempty"`
-	Error  string    `json:"error,omitempty"` // why Egress cannot be asked
+	// State of the newest commit: wanted, queued, copying, held, short, failed or lost; or
+	// checking, if it is held and another machine may have written too, as far as is known.
+	State string `json:"state"`
+	// Refused: it answers, and does not take the password or token.
+	Refused bool      `json:"refused,omitempty"`
+	Since   time.Time `json:"since"`
+	Reason  string    `json:"reason,omitempty"`
+	Error   string    `json:"error,omitempty"` // why Egress cannot be asked
 	// Here: the peers run on this machine, for trying it out.
 	Here bool `json:"here,omitempty"`
 }
@@ -68,9 +71,16 @@ type EgressPeer struct {
 func (e *egress) status() *EgressStatus {
 	e.look() // so that it is about the newest commit, which the keeper may not know of yet
 	s := e.keeper.Summary()
-	return &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
-		Since: s.Since, Reason: s.Reason, Error: s.Error, Here: e.here}
+	out := &EgressStatus{URL: s.Endpoint, Peers: s.PeersUp, Copies: s.Copies, Target: s.Target, State: string(s.State),
+		Since: s.Since, Reason: s.Reason, Error: s.Error, Here: e.here, Refused: s.Refused}
+	if u := e.unchecked(); u != "" && s.State == cluster.StateHeld {
+		out.State, out.Reason = stateChecking, u
+	}
+	return out
 }
+
+// stateChecking stands in EgressStatus alone.
+const stateChecking = "checking"
 
 func (e *egress) pins() []Pin {
 	var out []Pin
@@ -90,7 +100,8 @@ func (e *egress) describe(out *horizon.State) {
 	e.look()
 	s := e.keeper.Summary()
 	out.Egress = horizon.Egress{Configured: true, URL: s.Endpoint, Target: s.Target, Copies: s.Copies,
-		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere()}
+		State: horizon.EgressOK, Since: s.Since, Error: s.Error, Here: e.here, OnlyHere: e.onlyHere(),
+		Unchecked: e.unchecked()}
 	switch {
 	case s.Refused:
 		out.Egress.State = horizon.EgressRefused
@@ -128,7 +139,12 @@ func egressClient(h Home, c Config, log *slog.Logger) (*cluster.Client, error) {
 	if err != nil || used.none() {
 		return nil, err
 	}
-	cfg, err := used.clusterConfig(h)
+	return used.client(h, log)
+}
+
+// client is a client of an Egress that is some.
+func (u EgressUse) client(h Home, log *slog.Logger) (*cluster.Client, error) {
+	cfg, err := u.clusterConfig(h)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +156,16 @@ func egressClient(h Home, c Config, log *slog.Logger) (*cluster.Client, error) {
 	return client, nil
 }
 
+// CheckEgress asks an Egress, which need not be the one in use, for its peers.
+// ErrEgressRefused: it does not take the password or token.
+func CheckEgress(ctx context.Context, h Home, u EgressUse) ([]EgressPeer, error) {
+	client, err := u.client(h, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return peersOf(ctx, client)
+}
+
 // EgressPeers lists the members of the Egress in use, as they answer now.
 func EgressPeers(ctx context.Context, h Home, c Config) ([]EgressPeer, error) {
 	client, err := egressClient(h, c, slog.New(slog.DiscardHandler))
@@ -149,6 +175,10 @@ func EgressPeers(ctx context.Context, h Home, c Config) ([]EgressPeer, error) {
 	if client == nil {
 		return nil, ErrNoEgress
 	}
+	return peersOf(ctx, client)
+}
+
+func peersOf(ctx context.Context, client *cluster.Client) ([]EgressPeer, error) {
 	defer client.Close()
 	peers, err := client.Peers(ctx)
 	if err != nil {
@@ -163,6 +193,12 @@ func EgressPeers(ctx context.Context, h Home, c Config) ([]EgressPeer, error) {
 
 // ErrNoEgress: nothing keeps copies of this drive elsewhere.
 var ErrNoEgress = errors.New("this drive has no Egress")
+
+// ErrEgressRefused: Egress answers, and does not take the password or token that it is given.
+var ErrEgressRefused = cluster.ErrRefused
+
+// ErrNoSource: this device knows of the drive, and has nowhere to get it from.
+var ErrNoSource = errors.New("this device has no source for the data of the drive")
 
 // egressError gives an error of the cluster the meaning it has to callers.
 func egressError(err error) error {

@@ -372,7 +372,7 @@ func (d Devices) ahead(ctx context.Context) error {
 	if err != nil || vault == "" || d.writes(vault) == nil {
 		return err
 	}
-	_, err = d.TakeOver(ctx)
+	_, err = d.TakeOver(ctx, nil)
 	if errors.Is(err, fs.ErrBusy) || ctx.Err() != nil || errors.Is(err, auth.ErrPassphrase) {
 		return err
 	}
@@ -386,11 +386,6 @@ func (d Devices) ahead(ctx context.Context) error {
 // writes from then on.
 func (d Devices) Rekey(ctx context.Context) (fs.HeadInfo, error) {
 	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, newEpoch: true, takeOver: true, log: d.Log}.run(ctx)
-}
-
-// TakeOver makes this device the one that writes the drive.
-func (d Devices) TakeOver(ctx context.Context) (fs.HeadInfo, error) {
-	return vaultChange{home: d.Home, config: d.Config, passphrase: d.Passphrase, takeOver: true, log: d.Log}.run(ctx)
 }
 
 // ListedDevice is a device of the DID document, for people.

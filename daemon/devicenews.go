@@ -11,8 +11,6 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-const newsWait = 30 * time.Second // that a mount waits for news from Egress
-
 // news brings the commits of other devices from Egress to the node of this one.
 type news struct {
 	home   Home
@@ -21,31 +19,41 @@ type news struct {
 	store  fs.Store
 	vault  string
 	log    *slog.Logger
+	// judged are pins that need no second look; nil where there is only one.
+	judged map[fs.CID]bool
 }
 
-// shared tells whether the identity has other devices, besides the recovery key.
-func (n news) shared(ctx context.Context) bool {
-	list, err := n.id.Recipients(ctx)
-	return err == nil && len(list) > 2
-}
-
-// fetch links the newest commit of another device that Egress has and the node has not, if
-// it verifies, and returns its name. Without Egress it does nothing.
-func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
-	if !n.shared(ctx) {
-		return got, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, newsWait)
+// supersedes tells whether a commit is one that this device has to give way to.
+func (n news) supersedes(ctx context.Context, p pinned) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, readHead)
 	defer cancel()
-	client, err := egressClient(n.home, n.config, n.log)
-	if client == nil || err != nil {
+	return fs.Supersedes(ctx, fs.Config{Store: n.store, Identity: n.id, Vault: n.vault, StateDir: n.home.State, Log: n.log}, p.name, p.cid)
+}
+
+// fetch looks once, for commands that work on a drive that is not mounted. Without Egress it
+// does nothing.
+func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
+	w, err := newPinWatch(n.home, n.config, n.store, n.vault, n.log)
+	if w == nil || err != nil {
 		return got, err
 	}
-	defer client.Close()
-	pins, err := client.Find(ctx, vaultKey, n.vault)
-	if err != nil {
-		return got, egressError(err)
-	}
+	defer w.close()
+	err = w.look(ctx, lookWait, func(ctx context.Context, l *pinLook) (err error) {
+		got, err = n.link(ctx, l)
+		return err
+	})
+	return got, err
+}
+
+// judge is link as a pinJudge.
+func (n news) judge(ctx context.Context, l *pinLook) error {
+	_, err := n.link(ctx, l)
+	return err
+}
+
+// link links the newest commit of another device that Egress has and the node has not, if
+// it verifies, and returns its name.
+func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err error) {
 	names, err := n.store.Commits(ctx, n.vault)
 	if err != nil {
 		return got, err
@@ -60,20 +68,30 @@ func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
 	if err != nil {
 		return got, err
 	}
-	met := false
 	tries := 0
-	for _, p := range vaultsOf(pins)[n.vault] {
-		if p.name.Device == n.id.Device() || p.name.Sequence < known.Sequence || p.name.Sequence <= top {
+	for _, p := range l.pins {
+		if p.name.Device == n.id.Device() || p.name.Sequence <= top || n.judged[p.cid] {
 			continue
 		}
 		if tries++; tries > restoreTries {
 			break
 		}
-		if !met {
-			if err := meetPeers(ctx, n.store, client); err != nil {
-				return got, err
+		if err := l.meet(ctx); err != nil {
+			return got, err
+		}
+		if p.name.Sequence < known.Sequence {
+			// Its number is lower than ours, and it may have taken over all the same, from an
+			// earlier commit than our newest.
+			newer, err := n.supersedes(ctx, p)
+			if err != nil && ctx.Err() != nil {
+				return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
 			}
-			met = true
+			if !newer {
+				if n.judged != nil && !errors.Is(err, fs.ErrUnavailable) {
+					n.judged[p.cid] = true
+				}
+				continue
+			}
 		}
 		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid, at)
 		switch {
@@ -91,26 +109,15 @@ func (n news) fetch(ctx context.Context) (got fs.CommitName, err error) {
 	return got, nil
 }
 
-const askNews = time.Minute // between two looks while the drive is mounted
-
-// watch looks for news until ctx ends: a device that was relieved while it is mounted learns
-// of it before its next commit.
-func (n news) watch(ctx context.Context) {
-	tick := time.NewTicker(askNews)
-	defer tick.Stop()
+// watcher is the judge of a mounted drive: a device that was relieved while it is mounted
+// learns of it before its next commit.
+func (n news) watcher() pinJudge {
 	var names []fs.CommitName // that were linked here
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		got, err := n.fetch(ctx)
-		if err != nil && ctx.Err() == nil {
-			n.log.Info("asking Egress for commits of other devices", "error", err)
-		}
-		if got.Sequence == 0 {
-			continue
+	n.judged = map[fs.CID]bool{}
+	return func(ctx context.Context, l *pinLook) error {
+		got, err := n.link(ctx, l)
+		if err != nil || got.Sequence == 0 {
+			return err
 		}
 		if names = append(names, got); len(names) > 2 { // a drive that is mounted to read unlinks nothing itself
 			if err := n.store.Unlink(ctx, names[0]); err != nil {
@@ -118,5 +125,6 @@ func (n news) watch(ctx context.Context) {
 			}
 			names = names[1:]
 		}
+		return nil
 	}
 }

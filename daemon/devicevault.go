@@ -27,6 +27,9 @@ type vaultChange struct {
 	newEpoch   bool
 	takeOver   bool // also if another device writes the drive
 	log        *slog.Logger
+	// displaces is told which commit of another device the change goes on from, before it is
+	// made; nil if nobody wants to know.
+	displaces func(ctx context.Context, vault string, newest fs.HeadInfo) error
 }
 
 // run makes the commit: through the daemon that has the drive, or in its place.
@@ -103,6 +106,12 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 		}
 		v.log.Warn("asking Egress for commits of other devices", "error", err)
 	}
+	var aside []pinned
+	if v.takeOver {
+		if aside, err = v.twins(ctx, store, id, vault); err != nil {
+			return fs.HeadInfo{}, fmt.Errorf("asking Egress for another machine's commits: %w", err)
+		}
+	}
 	cfg := fs.Config{
 		Store: store, Identity: id, Vault: vault, StateDir: v.home.State, JournalDir: filepath.Join(v.home.Journal, vault),
 		Deadline: v.config.Deadline.Duration, MemoryLimit: v.config.MemoryMiB << 20, ReadOnly: true, Log: v.log,
@@ -122,16 +131,48 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	if newest.Device != id.Device() && !v.takeOver {
 		return fs.HeadInfo{}, fmt.Errorf("%w: %s made commit %d", ErrOtherWriter, newest.Device, newest.Sequence)
 	}
-	if newest.Device == id.Device() && v.takeOver && !v.newEpoch {
+	if newest.Device == id.Device() && v.takeOver && !v.newEpoch && !other && len(aside) == 0 {
 		return newest, nil // it writes already
+	}
+	if other && newest.Device == id.Device() {
+		if err := keepLine(v.home, vault); err != nil {
+			return fs.HeadInfo{}, err
+		}
+	}
+	if newest.Device != id.Device() && v.displaces != nil {
+		if err := v.displaces(ctx, vault, newest); err != nil {
+			return fs.HeadInfo{}, err
+		}
+	}
+	if err := keepOthers(v.home, vault, aside); err != nil {
+		return fs.HeadInfo{}, err
 	}
 	cfg.ReadOnly = false
 	name := fs.CommitName{Vault: vault, Device: newest.Device, Sequence: newest.Sequence}
-	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: newest.Commit, Open: id.OpenWrapped, NewEpoch: v.newEpoch, OtherLine: other})
+	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: newest.Commit, Open: id.OpenWrapped, NewEpoch: v.newEpoch, OtherLine: other,
+		Aside: commitsOf(aside)})
 	if err != nil {
 		return head, fmt.Errorf("a new commit of the vault: %w", err)
 	}
 	return head, nil
+}
+
+// twins looks for another machine with the keys of this one; see ownPins.meetTwin.
+func (v vaultChange) twins(ctx context.Context, store fs.Store, id fs.Identity, vault string) ([]pinned, error) {
+	w, err := newPinWatch(v.home, v.config, store, vault, v.log)
+	if w == nil || err != nil {
+		return nil, err
+	}
+	defer w.close()
+	o := &ownPins{home: v.home, device: id.Device(), vault: vault, store: store, id: id, log: v.log}
+	return o.meetTwin(ctx, w)
+}
+
+func commitsOf(all []pinned) (out []fs.NamedCommit) {
+	for _, p := range all {
+		out = append(out, fs.NamedCommit{Name: p.name, Commit: p.cid})
+	}
+	return out
 }
 
 // accepted is the commit that this device has accepted last: it was judged then, by the

@@ -50,6 +50,7 @@ type egress struct {
 	node     peered            // nil: the store finds its peers by itself
 	vault    string
 	away     time.Duration // that Egress does not answer, until nobody waits for it any more
+	watch    *pinWatch     // of the commits of other machines
 	log      *slog.Logger
 
 	changed chan struct{} // capacity 1: there is a new commit
@@ -68,15 +69,17 @@ type egressCommit struct {
 	device   string
 	bytes    int64 // of changes that are new in it, about
 	copies   int   // as peers reported last
+	// held is since when there were copies, as far as this process has seen.
+	held time.Time
 }
 
 // newEgress prepares to keep copies; nil if there is no Egress.
-func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, device string, retained func() []Snapshot, log *slog.Logger) (*egress, error) {
+func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, device string, retained func() []Snapshot, watch *pinWatch, log *slog.Logger) (*egress, error) {
 	client, err := egressClient(h, c, log)
 	if client == nil || err != nil {
 		return nil, err
 	}
-	e := &egress{client: client, vault: vault, away: c.Deadline.Duration, retained: retained, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
+	e := &egress{client: client, vault: vault, away: c.Deadline.Duration, watch: watch, retained: retained, log: log, changed: make(chan struct{}, 1), done: make(chan struct{})}
 	e.node, _ = store.(peered)
 	if used, err := c.egressInUse(h); err == nil {
 		e.here = used.Local
@@ -151,8 +154,8 @@ func (e *egress) least() int  { e.mu.Lock(); defer e.mu.Unlock(); return e.polic
 func (e *egress) target() int { e.mu.Lock(); defer e.mu.Unlock(); return e.policy.Max }
 
 // start begins to keep copies of what the tree commits. first is its newest commit, if its
-// copies are this device's. watch runs beside it.
-func (e *egress) start(first fs.HeadInfo, watch func(context.Context)) {
+// copies are this device's. The watch of other machines' commits runs beside it.
+func (e *egress) start(first fs.HeadInfo) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	e.mu.Lock()
@@ -161,7 +164,7 @@ func (e *egress) start(first fs.HeadInfo, watch func(context.Context)) {
 	if none && first.Sequence > 0 { // else there has been a newer one meanwhile
 		e.committed(first)
 	}
-	go e.run(ctx, watch)
+	go e.run(ctx)
 }
 
 func (e *egress) stop() {
@@ -189,11 +192,11 @@ func (e *egress) committed(h fs.HeadInfo) {
 	}
 }
 
-func (e *egress) run(ctx context.Context, watch func(context.Context)) {
+func (e *egress) run(ctx context.Context) {
 	defer close(e.done)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { watch(ctx) })
+	wg.Go(func() { e.watch.run(ctx) })
 	wg.Go(func() {
 		if err := e.keeper.Run(ctx); err != nil && ctx.Err() == nil {
 			e.log.Error("keeping copies", "error", err)
@@ -218,6 +221,7 @@ func (e *egress) run(ctx context.Context, watch func(context.Context)) {
 		case <-ctx.Done():
 			return
 		case <-news:
+		case <-e.watch.looked():
 		case <-e.changed:
 		case <-tick.C:
 		}
@@ -255,7 +259,13 @@ func (e *egress) look() {
 	for i := range e.commits {
 		c := &e.commits[i]
 		c.copies = copies[c.cid]
-		if c.copies > 0 {
+		switch {
+		case c.copies == 0:
+			c.held = time.Time{}
+		case c.held.IsZero():
+			c.held = time.Now()
+			fallthrough
+		default:
 			held = i
 		}
 		if i == newest || slices.Contains(flying, c.cid) {
@@ -263,6 +273,9 @@ func (e *egress) look() {
 		}
 	}
 	e.keeper.Want(e.wantRetained(wants))
+	if c := &e.commits[newest]; c.copies > 0 && !e.watch.lookedSince(c.held) {
+		e.watch.want(false)
+	}
 	// What is older than a held commit matters no more, unless it is on its way.
 	first := max(0, held)
 	for i := range e.commits[:first] {
@@ -339,11 +352,33 @@ func (e *egress) Copies(sequence uint64) (held, target int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.commits {
-		if c.sequence >= sequence {
+		if c.sequence >= sequence && e.checked(&c) {
 			held = max(held, c.copies)
 		}
 	}
 	return held, e.policy.Max
+}
+
+// checked tells whether the copies of a commit count: nobody else's commit stood beside
+// them after they were made. It is called with mu held.
+func (e *egress) checked(c *egressCommit) bool {
+	return !c.held.IsZero() && e.watch.lookedSince(c.held)
+}
+
+// unchecked says why the copies of the newest commit, which are there, do not count yet. ""
+// if they do.
+func (e *egress) unchecked() string {
+	e.mu.Lock()
+	n := len(e.commits)
+	counts := n == 0 || e.commits[n-1].copies == 0 || e.checked(&e.commits[n-1])
+	e.mu.Unlock()
+	if counts {
+		return ""
+	}
+	if t := e.watch.trouble(); t != "" {
+		return t
+	}
+	return "Egress is being asked whether another machine has written too"
 }
 
 // Oldest implements fs.Replicas.
@@ -412,7 +447,7 @@ func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		news := e.keeper.Changed()
+		news, looked := e.keeper.Changed(), e.watch.looked()
 		e.look()
 		if s := e.keeper.Summary(); s.Error != "" && time.Since(s.ErrorSince) > e.away {
 			return e.short(sequence, n, fmt.Errorf("%w: %s", cluster.ErrUnavailable, s.Error))
@@ -426,8 +461,11 @@ func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest
 		select {
 		case err := <-result:
 			switch {
-			case err == nil:
-				return nil
+			case err == nil: // the copies are there; whether they count, the next look tells
+				result = nil
+				e.look()
+				e.watch.want(true)
+				continue
 			case errors.Is(err, cluster.ErrNotWanted):
 				return errNewer
 			}
@@ -435,12 +473,22 @@ func (e *egress) awaitCopies(ctx context.Context, sequence uint64, n int, newest
 		case <-ctx.Done():
 			return e.short(sequence, n, ctx.Err())
 		case <-news:
+		case <-looked:
 		case <-tick.C:
+			if result == nil {
+				e.watch.want(true)
+			}
 		}
 	}
 }
 
 func (e *egress) short(sequence uint64, n int, why error) error {
 	held, _ := e.Copies(sequence)
+	if u := e.unchecked(); u != "" {
+		why = fmt.Errorf("the copies are there, but %s: %w", u, why)
+	}
+	if e.keeper.Summary().Refused && !errors.Is(why, cluster.ErrRefused) {
+		why = fmt.Errorf("%w: %w", cluster.ErrRefused, why) // to try again does not help
+	}
 	return fmt.Errorf("%d of %d copies: %w: %w", held, n, fs.ErrUnavailable, why)
 }

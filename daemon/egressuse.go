@@ -29,14 +29,15 @@ type EgressUse struct {
 	Peers []string `json:"peers,omitempty"`
 }
 
-// UseEgress remembers the Egress to use from the next mount on; the zero value is none.
-func UseEgress(h Home, u EgressUse) error {
+// CheckEgressUse says whether an Egress is described rightly, and returns it with absolute paths.
+// It asks nobody.
+func CheckEgressUse(h Home, u EgressUse) (EgressUse, error) {
 	if u.Local && len(u.URLs) > 0 {
-		return fmt.Errorf("%w: the nodes of this machine, or URLs, but not both", ErrConfig)
+		return u, fmt.Errorf("%w: the nodes of this machine, or URLs, but not both", ErrConfig)
 	}
 	for _, s := range u.URLs {
 		if _, err := url.Parse(s); err != nil || !strings.Contains(s, "://") {
-			return fmt.Errorf("%w: %q is no URL of an Egress: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", ErrConfig, s)
+			return u, fmt.Errorf("%w: %q is no URL of an Egress: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", ErrConfig, s)
 		}
 	}
 	for _, f := range []*string{&u.CAFile, &u.AuthFile} {
@@ -45,23 +46,32 @@ func UseEgress(h Home, u EgressUse) error {
 		}
 		abs, err := filepath.Abs(*f)
 		if err != nil {
-			return err
+			return u, err
 		}
 		if _, err := os.Stat(abs); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+			return u, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
 		*f = abs
+	}
+	if u.Local {
+		if ok, err := hasFleet(h); err != nil || !ok {
+			return u, errors.Join(err, fmt.Errorf("make them with `ipfscloud egress up`: %w", ErrNoFleet))
+		}
+	}
+	return u, nil
+}
+
+// UseEgress remembers the Egress to use from the next mount on; the zero value is none.
+func UseEgress(h Home, u EgressUse) error {
+	u, err := CheckEgressUse(h, u)
+	if err != nil {
+		return err
 	}
 	if u.nothing() {
 		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		return keepState(h, "egress.json", false)
-	}
-	if u.Local {
-		if ok, err := hasFleet(h); err != nil || !ok {
-			return errors.Join(err, fmt.Errorf("make them with `ipfscloud egress up`: %w", ErrNoFleet))
-		}
 	}
 	if err := h.Make(); err != nil {
 		return err

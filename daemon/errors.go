@@ -17,6 +17,7 @@ var (
 	ErrRollback           = fs.ErrRollback
 	ErrFork               = fs.ErrFork
 	ErrNotFound           = fs.ErrNotFound
+	ErrExists             = fs.ErrExist
 	ErrInvalid            = fs.ErrInvalid
 	ErrNotSupported       = fs.ErrNotSupported
 	ErrNotRecipient       = crypt.ErrNotRecipient

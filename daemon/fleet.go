@@ -60,6 +60,16 @@ func FleetToken(h Home) (string, error) {
 	return t.Encode()
 }
 
+// ChangeFleetPassword gives the nodes of this machine a new password for their API, and returns
+// what an --auth-file holds for it. They must not run: ErrFleetBusy.
+func ChangeFleetPassword(h Home) (string, error) {
+	user, password, err := fleet.ChangePassword(h.Egress)
+	if err != nil {
+		return "", err
+	}
+	return "basic:" + user + ":" + password, nil
+}
+
 // JoinFleet makes a node here that belongs to the nodes a token is of; RunFleet starts it.
 // It returns the node's id.
 func JoinFleet(ctx context.Context, h Home, token string, l FleetPlace) (string, error) {

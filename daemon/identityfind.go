@@ -89,6 +89,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 	type answer struct {
 		clues []clue
 		asked string
+		err   error
 	}
 	answers := make(chan answer)
 	ask := func(name string, d time.Duration, f func(ctx context.Context) ([]clue, error)) {
@@ -97,7 +98,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 		clues, err := f(ctx)
 		a := answer{clues: clues, asked: fmt.Sprintf("%s: %d found", name, len(clues))}
 		if err != nil {
-			a.asked = fmt.Sprintf("%s: %v", name, err)
+			a.asked, a.err = fmt.Sprintf("%s: %v", name, err), err
 		}
 		answers <- a
 	}
@@ -113,9 +114,13 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 	}
 	var all []clue
 	var asked []string
+	var refused error // what was not shown to us may be all there is
 	for range len(s.Logs) + 1 {
 		a := <-answers
 		all, asked = append(all, a.clues...), append(asked, a.asked)
+		if errors.Is(a.err, ErrEgressRefused) {
+			refused = ErrEgressRefused
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -125,6 +130,9 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 		f.Asked = asked
 	}
 	if err != nil {
+		if refused != nil {
+			err = fmt.Errorf("%w: %w", refused, err)
+		}
 		return nil, fmt.Errorf("%w (%s)", err, strings.Join(asked, "; "))
 	}
 	return f, nil

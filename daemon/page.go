@@ -181,6 +181,12 @@ func (p *page) alerts() []horizon.Alert {
 	for i, text := range t.Alerts {
 		out = append(out, explain(text, t.Causes[i]))
 	}
+	if a := p.s.displaced.alert(); a != "" {
+		out = append(out, horizon.Alert{Severity: horizon.Critical, Text: a, Action: "See what only this device has:", Command: "ipfscloud aside list"})
+	}
+	if a := p.s.asideAlert(); a != "" {
+		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: a, Action: "See what there is:", Command: "ipfscloud aside list"})
+	}
 	if a := p.s.session.alert(); a != "" {
 		out = append(out, horizon.Alert{Severity: horizon.Warning, Text: a, Action: "Log in again:", Command: "ipfscloud login"})
 	}
@@ -214,6 +220,10 @@ func explain(text string, cause error) horizon.Alert {
 	switch {
 	case errors.Is(cause, fs.ErrOtherWriter):
 		a.Severity, a.Action, a.Command = horizon.Warning, "Write on the other machine, or make this one the writer:", "ipfscloud device take-over"
+	case errors.Is(cause, fs.ErrTwin):
+		a.Action = "A copy of this machine's disk is in use elsewhere, or this is one. Nothing was overwritten, and both keep what they have. " +
+			"Stop the one that is not to go on, and make it a device of its own (`ipfscloud device add` in an empty home). Then, on the one that goes on:"
+		a.Command = "ipfscloud device take-over"
 	case errors.Is(cause, fs.ErrRollback):
 		a.Action = "An old backup of the store was restored, or somebody rolled it back. Nothing was overwritten. Find out who wrote to it; bring the newer store back, then mount again."
 	case errors.Is(cause, fs.ErrFork):

@@ -94,7 +94,7 @@ func (r Recovery) Run(ctx context.Context) (*Recovered, error) {
 		return out, nil
 	}
 	out.Vault = found.Name.Vault
-	out.Commit, err = r.vault(ctx, found, s)
+	out.Commit, err = r.Search.wrapVault(ctx, found, s, true)
 	return out, err
 }
 
@@ -112,21 +112,48 @@ func (r Recovery) judge(f *FoundIdentity) error {
 	return nil
 }
 
-// vault makes a commit under a new key, and opens it.
-func (r Recovery) vault(ctx context.Context, f *FoundIdentity, id fs.Identity) (_ fs.HeadInfo, err error) {
-	h, c := r.Search.Home, r.Search.Config
-	store, err := r.Search.openStore(ctx)
+// Restore makes this machine a device of the identity that was found, which writes the drive
+// from then on. What auth.Restore fails with; ErrIdentityNotFound: the drive was not found,
+// and the new device could not open it later.
+func (s IdentitySearch) Restore(ctx context.Context, cfg auth.InitConfig, found *FoundIdentity) (*auth.Identity, error) {
+	if found.Log == nil {
+		return auth.Restore(ctx, cfg, found.Found, nil) // it takes over when it is mounted
+	}
+	if found.Commit == nil {
+		return nil, fmt.Errorf("%s was found, and no commit of its drive; name the Egress that keeps it (`ipfscloud egress use URL`) and log in again, or `ipfscloud recover` the identity without it: %w",
+			found.DID, ErrIdentityNotFound)
+	}
+	lock, err := takeLock(s.Home.lockFile())
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	return auth.Restore(ctx, cfg, found.Found, func(dir string) error {
+		session, err := auth.Login(ctx, dir, cfg.Passphrase)
+		if err != nil {
+			return err
+		}
+		_, err = s.wrapVault(ctx, found, session, false)
+		return errors.Join(err, session.Close())
+	})
+}
+
+// wrapVault makes a commit of the vault that was found for the recipients that the identity
+// has now, with a new key if that is wanted, and opens it.
+func (s IdentitySearch) wrapVault(ctx context.Context, f *FoundIdentity, id fs.Identity, newEpoch bool) (_ fs.HeadInfo, err error) {
+	h, c := s.Home, s.Config
+	store, err := s.openStore(ctx)
 	if err != nil {
 		return fs.HeadInfo{}, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	cfg := fs.Config{
 		Store: store, Identity: id, Vault: f.Name.Vault, StateDir: h.State, JournalDir: filepath.Join(h.Journal, f.Name.Vault),
-		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: r.Search.Log,
+		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: s.log(),
 	}
-	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: f.Name, Commit: f.Commit.Commit, Open: r.Search.Phrase.OpenWrapped, NewEpoch: true})
+	head, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: f.Name, Commit: f.Commit.Commit, Open: s.Phrase.OpenWrapped, NewEpoch: newEpoch})
 	if err != nil {
-		return fs.HeadInfo{}, fmt.Errorf("giving the vault a new key: %w", err)
+		return fs.HeadInfo{}, fmt.Errorf("wrapping the vault's key for this device: %w", err)
 	}
 	if err := writeFile(h.vaultFile(), f.Name.Vault+"\n"); err != nil {
 		return head, fmt.Errorf("remembering the vault: %w", err)

@@ -55,6 +55,9 @@ type Service struct {
 	snapshots *snapshots
 	logins    *logins
 	egress    *egress               // nil: nothing keeps copies elsewhere
+	own       *ownPins              // what it says of commits with this device's name; nil without Egress
+	displaced *displacement         // nil without Egress
+	pinWatch  *pinWatch             // of commits that other machines make; nil without Egress
 	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
 	missing   error                 // of the local state, and accepted
 	found     map[string][]Snapshot // in Egress, by vault, on such a machine
@@ -170,7 +173,8 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 		if first.Commit.Device != p.Identity.Device() {
 			first.Commit = fs.HeadInfo{} // its copies are the other device's
 		}
-		s.egress.start(first.Commit, s.news(first.Vault).watch)
+		s.pinWatch.judges = s.pinJudges(first.Vault)
+		s.egress.start(first.Commit)
 	}
 	s.meter = newMeter(s.tree)
 	if s.server, err = fuse.Mount(ctx, s.meter, p.Mountpoint, o); err != nil {
@@ -184,6 +188,7 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 func (s *Service) release() error {
 	var err error
 	s.egress.stop()
+	s.pinWatch.close()
 	if s.store != nil {
 		err = s.store.Close()
 	}

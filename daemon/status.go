@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"time"
 
@@ -68,8 +69,17 @@ func (s *Service) Status() Status {
 	}
 	if s.egress != nil {
 		out.Egress = s.egress.status()
+		if out.Egress.Refused {
+			out.Alerts = append(out.Alerts, refusedAlert(out.Egress.URL))
+		}
 	}
 	if a := s.session.alert(); a != "" {
+		out.Alerts = append(out.Alerts, a)
+	}
+	if a := s.displaced.alert(); a != "" {
+		out.Alerts = append(out.Alerts, a)
+	}
+	if a := s.asideAlert(); a != "" {
 		out.Alerts = append(out.Alerts, a)
 	}
 	if out.Alerts == nil {
@@ -82,6 +92,11 @@ func (s *Service) Status() Status {
 		out.Pending.OldestS = max(0, time.Since(t.OldestPending).Seconds())
 	}
 	return out
+}
+
+func refusedAlert(url string) string {
+	return fmt.Sprintf("Egress at %s refuses the password or token of this device, so no copies are made: "+
+		"it may have been changed; ask whoever runs that Egress, then `ipfscloud egress use URL --auth-file FILE` and mount again", url)
 }
 
 // PathInfo is what `ipfscloud info --json` prints.

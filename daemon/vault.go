@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
@@ -62,12 +63,6 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if vault != "" {
-		// What cannot be reached now does not keep anybody from working.
-		if _, err := s.news(vault).fetch(ctx); err != nil && ctx.Err() == nil {
-			s.p.Log.Warn("asking Egress for commits of other devices", "error", err)
-		}
-	}
 	if vault == "" {
 		if vault, err = s.findVault(ctx, cfg); err != nil {
 			return nil, err
@@ -77,6 +72,19 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		}
 	}
 	cfg.Vault = vault
+	if s.pinWatch, err = newPinWatch(h, c, s.store, vault, s.p.Log); err != nil {
+		return nil, err
+	}
+	var looked error // what the look for commits in Egress failed with
+	if s.pinWatch != nil {
+		// What cannot be reached now does not keep anybody from working.
+		s.own = &ownPins{home: h, device: s.p.Identity.Device(), vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
+		s.displaced = &displacement{home: h, vault: vault, store: s.store, id: s.p.Identity, log: s.p.Log}
+		looked = s.pinWatch.look(ctx, firstWait, s.learnFirst, s.news(vault).judge, s.own.adopt)
+		if looked != nil && ctx.Err() == nil {
+			s.p.Log.Warn("looking for commits of other machines in Egress", "error", looked)
+		}
+	}
 	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
 		return nil, err
 	}
@@ -84,13 +92,13 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
 		return nil, err
 	}
-	cfg.Retained = s.snapshots.sequences
+	cfg.Retained = func() []uint64 { return slices.Concat(s.snapshots.sequences(), s.displaced.retained()) }
 	if s.p.Snapshot != "" {
 		if cfg.At, err = s.at(s.p.Snapshot); err != nil {
 			return nil, err
 		}
 	}
-	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.snapshots.list, s.p.Log); err != nil {
+	if s.egress, err = newEgress(ctx, h, c, s.store, vault, s.p.Identity.Device(), s.snapshots.list, s.pinWatch, s.p.Log); err != nil {
 		return nil, err
 	}
 	if cfg.At != nil { // the node knows its peers now: there is nothing else to do
@@ -99,17 +107,62 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	}
 	if s.egress != nil {
 		cfg.Replicas = s.egress
+		s.own.supersede = s.egress.keeper.Supersede
+		// A machine that was restored, or copied, hears of its other self there only.
+		cfg.Leap, cfg.Before = true, s.own.opened
 	}
 	// Each vault has a journal of its own: another vault's key does not open it.
 	cfg.JournalDir = filepath.Join(h.Journal, vault)
 	t, err := fs.Open(ctx, cfg)
+	if errors.Is(err, fs.ErrNoCommits) {
+		return nil, s.noSource(err, looked)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if s.displaced != nil {
+		s.displaced.opened(ctx, t)
 	}
 	if err := keepMounted(h, vault); err != nil {
 		s.p.Log.Warn("if local state is lost, the next mount may not notice", "error", err)
 	}
 	return t, nil
+}
+
+// noSource says why a device that was approved finds nothing of the drive: it was told of no
+// place where the data is, or that place does not answer, or has nothing either.
+func (s *Service) noSource(err, looked error) error {
+	switch {
+	case looked != nil:
+		return fmt.Errorf("%w, and Egress cannot be asked: %w", err, looked)
+	case s.pinWatch != nil:
+		return fmt.Errorf("%w: %w, and Egress at %s has none that this device can use; is it the one that the other device uses?", ErrNoSource, err, s.pinWatch.client.Endpoint())
+	}
+	return fmt.Errorf("%w: %w", ErrNoSource, err)
+}
+
+// pinJudges are those that see each look while the drive is mounted.
+func (s *Service) pinJudges(vault string) []pinJudge {
+	judges := []pinJudge{s.news(vault).watcher()}
+	if s.displaced != nil {
+		judges = append(judges, s.displaced.judge)
+	}
+	// What a device has written on its own after another one took over is not a twin's.
+	if !s.options.ReadOnly && s.own != nil && s.tree.Status().Commit.Device == s.p.Identity.Device() {
+		judges = append(judges, func(ctx context.Context, l *pinLook) error { return s.own.compare(ctx, s.tree, l) })
+	}
+	return judges
+}
+
+// learnFirst reads the DID documents before the drive is opened: a device that was locked out
+// must not commit first and learn of it then.
+func (s *Service) learnFirst(ctx context.Context, l *pinLook) error {
+	ctx, cancel := context.WithTimeout(ctx, readHead) // a mount does not wait for many that nobody has
+	defer cancel()
+	if err := s.displaced.learn(ctx, l); err != nil {
+		s.p.Log.Info("a commit of another device cannot be read now", "error", err)
+	}
+	return nil
 }
 
 func (s *Service) news(vault string) news {
@@ -131,7 +184,7 @@ func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) 
 		return fs.Create(ctx, cfg)
 	case 1:
 		s.p.Log.Info("found the vault in the store", "vault", found[0].Vault, "sequence", found[0].Head.Sequence)
-		return found[0].Vault, nil
+		return found[0].Vault, s.succeed(ctx, cfg, found[0])
 	}
 	ids := make([]string, len(found))
 	for i, f := range found {
@@ -139,6 +192,25 @@ func (s *Service) findVault(ctx context.Context, cfg fs.Config) (string, error) 
 	}
 	return "", fmt.Errorf("the store holds %d vaults of this identity (%s): write the one to use into %s: %w",
 		len(found), strings.Join(ids, ", "), s.p.Home.vaultFile(), fs.ErrInvalid)
+}
+
+// succeed takes over a vault that this machine sees for the first time from another machine
+// of the same did:key. To restore a phrase is to say that the drive is to be used here; the
+// other machine, should it be in use still, learns of it and keeps what it has.
+func (s *Service) succeed(ctx context.Context, cfg fs.Config, f fs.Found) error {
+	device := s.p.Identity.Device()
+	if f.Head.Device == device || !auth.SameKey(f.Head.Device, device) || s.options.ReadOnly {
+		return nil
+	}
+	cfg.JournalDir = filepath.Join(s.p.Home.Journal, f.Vault)
+	cfg.Committed = nil
+	name := fs.CommitName{Vault: f.Vault, Device: f.Head.Device, Sequence: f.Head.Sequence}
+	h, err := fs.Rewrap(ctx, cfg, fs.Rewrapped{Name: name, Commit: f.Head.Commit, Open: s.p.Identity.OpenWrapped})
+	if err != nil {
+		return fmt.Errorf("taking over from %s: %w", f.Head.Device, err)
+	}
+	s.p.Log.Warn("this machine writes the drive from now on", "device", device, "before", f.Head.Device, "sequence", h.Sequence)
+	return nil
 }
 
 func readVault(path string) (string, error) {

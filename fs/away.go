@@ -71,7 +71,7 @@ func (c *committer) confirm(ctx context.Context) error {
 		return fmt.Errorf("the store was away when the drive was mounted, and still is: %w", errors.Join(ctx.Err(), err))
 	}
 	if err == nil && l.cid != t.top.head && l.head.Device != t.cfg.Identity.Device() {
-		err = fmt.Errorf("%w: %s took over with commit %d while the store was away; what is not committed here stays in the journal",
+		err = fmt.Errorf("%w: %s took over with commit %d while the store was away; what only this device has is kept, and `ipfscloud aside` shows it",
 			ErrOtherWriter, l.head.Device, l.head.Sequence)
 	}
 	t.mu.Lock()
@@ -89,10 +89,11 @@ func (c *committer) confirm(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		if t.readOnly == nil {
-			t.readOnly = err
-			t.alarm(err)
+		by := probe.forked
+		if by == nil && l != nil && l.head.Device != t.cfg.Identity.Device() {
+			by = l
 		}
+		t.displace(err, by)
 		return err
 	}
 	t.unconfirmed = false

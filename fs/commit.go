@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -39,6 +40,9 @@ type committer struct {
 	ctx     context.Context // ends what the committer waits for
 	cancel  context.CancelFunc
 
+	looking sync.Mutex          // one look for commits of other devices at a time; before Tree.mu
+	looked  map[CommitName]bool // those that are no reason to stop; guarded by looking
+
 	mu       sync.Mutex
 	full     []*source    // to be sealed early
 	inHand   int          // those that are being sealed
@@ -56,6 +60,9 @@ type committer struct {
 	// gave them up was written. They are not freed; the next commit either takes them off
 	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
+	// branches are the linked commits that were looked at by foreign; nil for those of this
+	// line. run's own.
+	branches map[CommitName]*otherLine
 }
 
 func newCommitter(t *Tree) *committer {
@@ -308,7 +315,7 @@ func (c *committer) commit() (err error) {
 	}()
 	ctx, cancel := context.WithTimeout(c.ctx, commitDeadline)
 	defer cancel()
-	if err := c.confirm(ctx); err != nil {
+	if err := errors.Join(c.t.mayCommit(), c.confirm(ctx)); err != nil {
 		return err
 	}
 	j := c.freeze()
@@ -356,7 +363,7 @@ func (c *committer) commit() (err error) {
 // link makes a written view a commit: it seals and links the head, and remembers it.
 func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaultTop) error {
 	t := c.t
-	if err := c.overtaken(ctx); err != nil {
+	if err := errors.Join(t.mayCommit(), c.overtaken(ctx)); err != nil {
 		return err
 	}
 	head := &crypt.Head{
@@ -369,11 +376,18 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
 	}
 	w.contained = j.position
+	t.session.signOn(head)
 	info, err := linkHead(ctx, t.cfg, t.vault, t.state, head, w, c.unlinked)
 	if err != nil {
 		return err
 	}
 	top.commitInfo = info
+	t.mu.Lock()
+	t.line = lineOf(head, info.head)
+	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
+		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
+	}
+	t.mu.Unlock()
 	return nil
 }
 
@@ -418,9 +432,13 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
 	err = state.update(func(s *localState) {
 		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
-			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals), Time: head.Time}
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals), Time: head.Time,
+			Session: ownSession(head, headCID).String()}
 		if w.contained > 0 {
 			s.Contained = w.contained
+		}
+		if own := head.Journals; s.Opened.Session == s.Accepted.Session && len(own) > 0 && own[0].Device == head.Device {
+			s.Opened.From, s.Opened.On = own[0].Position, s.Accepted.Head
 		}
 	})
 	return info, err
@@ -432,6 +450,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	t := c.t
 	names, err := t.cfg.Store.Commits(ctx, t.vault.id.String())
+	all := slices.Clone(names)
 	// Numbers above our own are not ours: what somebody else links retires nothing.
 	names = slices.DeleteFunc(names, func(n CommitName) bool { return n.Sequence > top.sequence })
 	if err != nil || len(names) < 2 {
@@ -449,14 +468,24 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	if t.cfg.Retained != nil {
 		retained = t.cfg.Retained()
 	}
+	aside, err := asideCommits(t.cfg.JournalDir, names)
+	if err != nil {
+		t.cfg.Log.Warn("nothing is freed", "error", err)
+		return
+	}
+	retained = slices.Concat(retained, aside)
 	for _, seq := range retained {
 		needs = min(needs, seq)
+	}
+	foreign := c.foreign(ctx, all, retained)
+	for _, n := range foreign {
+		needs = min(needs, n)
 	}
 	for _, n := range names[:len(names)-2] {
 		if n.Sequence >= keep {
 			break
 		}
-		if slices.Contains(retained, n.Sequence) {
+		if _, ok := foreign[n]; ok || slices.Contains(retained, n.Sequence) {
 			continue
 		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {

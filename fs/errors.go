@@ -1,6 +1,9 @@
 package fs
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The meanings an operation of the tree can fail with. Layers above map them to errno
 // (fs/fuse) and to exit codes (daemon/cli), each in one table.
@@ -35,8 +38,14 @@ var (
 	ErrStateMissing error = integrity("local state is missing or damaged")
 	// ErrRollback: the store shows an older state than this device has accepted.
 	ErrRollback = errors.New("the store was rolled back")
+	// ErrNoCommits: the store has no commit of the vault. Other devices have written it, and this
+	// one has never had it here, so that nothing was lost.
+	ErrNoCommits = errors.New("no commit of this drive is here")
 	// ErrFork: two different heads carry the same device and sequence.
 	ErrFork = errors.New("the store shows a fork")
+	// ErrTwin: another machine has the keys of this device and has made commits beside it.
+	// It is an ErrFork.
+	ErrTwin = fmt.Errorf("two machines write as the same device: %w", ErrFork)
 )
 
 // integrity is an ErrIntegrity with words of its own.

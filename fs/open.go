@@ -56,6 +56,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	}
 	head := &crypt.Head{DID: cfg.Identity.DID(), Vault: keys.id, Epoch: keys.epoch, Sequence: w.seq,
 		Root: top.pointer, Keyring: keys.keyringCID, Device: cfg.Identity.Device(), Time: now}
+	newSession().signOn(head)
 	if _, err := linkHead(ctx, cfg, keys, state, head, w, nil); err != nil {
 		return "", err
 	}
@@ -113,6 +114,12 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	if t.readOnly == nil {
 		t.readOnly = t.checkWriter(ctx, l)
 	}
+	if err := removeLeftovers(cfg.JournalDir); err != nil {
+		return nil, err
+	}
+	if err := t.partFrom(ctx, l); err != nil {
+		return nil, err
+	}
 	t.commits = newCommitter(t)
 	t.space.refused = t.commits.squeezed
 	t.commits.last = away // until it has looked again
@@ -123,15 +130,22 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 			t.ahead.close()
 		}
 	}()
+	t.line = lineOf(l.head, l.cid)
 	if t.readOnly == nil {
+		t.session = newSession()
 		if err := t.openJournal(ctx, l); err != nil {
 			return nil, err
 		}
 		err := state.update(func(s *localState) {
 			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
-				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals), Time: l.head.Time}
-			s.Reserved = max(s.Reserved, l.head.Sequence)
-			s.Relieved = false
+				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals), Time: l.head.Time,
+				Session: ownSession(l.head, l.cid).String()}
+			s.Reserved = max(s.Reserved, l.head.Sequence, t.seen)
+			if cfg.Leap {
+				s.Reserved += leap(time.Unix(0, l.head.Time), cfg.Now())
+			}
+			s.Relieved, s.Halted = false, false
+			s.Opened = opening{Session: t.session.String(), From: t.contained, On: s.Accepted.Head}
 		})
 		if err != nil {
 			t.journal.Abandon()
@@ -139,6 +153,11 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 			return nil, err
 		}
 		t.attempted = max(t.top.sequence, state.get().Reserved)
+	}
+	if cfg.Before != nil && t.journal != nil {
+		if why := cfg.Before(ctx, t); why != nil {
+			t.Halt(why)
+		}
 	}
 	go t.commits.run()
 	go t.commits.ahead()
@@ -176,6 +195,11 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	names, err := t.listCommits(ctx, accepted.Sequence > 0)
 	if err != nil {
 		return nil, fmt.Errorf("listing the commits of vault %s: %w", cfg.Vault, err)
+	}
+	for _, n := range names {
+		if n.Device == cfg.Identity.Device() {
+			t.seen = max(t.seen, n.Sequence)
+		}
 	}
 	var best *loadedHead
 	var firstErr error
@@ -223,6 +247,22 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 			firstErr = err
 		}
 	}
+	if t.readOnly == nil && best != nil && accepted.Sequence > 0 && best.head.Device == cfg.Identity.Device() {
+		// The numbers alone do not tell that it came after what this device has accepted.
+		ours, err := accepted.line()
+		if err != nil {
+			return nil, err
+		}
+		theirs := lineOf(best.head, best.cid)
+		if best.head.Sequence > ours.sequence && !theirs.follows(ours) && !ancestors(ctx, cfg, best, ours) {
+			t.readOnly = fmt.Errorf("commit %d does not follow commit %d, which this device has accepted: %w", best.head.Sequence, ours.sequence, ErrTwin)
+			t.forked = best
+			t.alarm(t.readOnly)
+			if l := t.acceptedHead(ctx, accepted); l != nil { // what this machine has written is what its user looks for
+				return l, nil
+			}
+		}
+	}
 	if t.readOnly != nil {
 		t.alarm(t.readOnly)
 	}
@@ -234,6 +274,8 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 	switch {
 	case best == nil && firstErr != nil:
 		return nil, firstErr
+	case best == nil && accepted.Sequence > 0 && accepted.Device != cfg.Identity.Device():
+		return nil, fmt.Errorf("%w; %s has made commit %d", ErrNoCommits, accepted.Device, accepted.Sequence)
 	case best == nil && accepted.Sequence > 0:
 		return nil, fmt.Errorf("commit %d was linked and the store shows none: %w: %w", accepted.Sequence, ErrRollback, ErrIntegrity)
 	case best == nil:
@@ -253,20 +295,29 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 // relink links the accepted commit again if the store has lost its name only, as a node
 // may whose root did not survive a power cut. nil if it cannot.
 func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
-	commit, err := crypt.ParseCID(a.Commit)
-	if err != nil {
+	l := t.acceptedHead(ctx, a)
+	if l == nil {
 		return nil
 	}
-	name := CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, commit, time.Time{}, false)
-	if err != nil || l.cid.String() != a.Head {
-		return nil
-	}
-	if err := t.cfg.Store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID}); err != nil {
+	if err := t.cfg.Store.Link(ctx, l.name, l.commit, []CID{l.commit, l.cid, l.head.Root.CID}); err != nil {
 		t.cfg.Log.Warn("linking the last commit again", "error", err)
 		return nil
 	}
 	t.cfg.Log.Warn("the store had lost the name of the last commit; it is linked again", "sequence", a.Sequence)
+	return l
+}
+
+// acceptedHead is the head of the commit that this device accepted last, nil if it is not
+// to be had.
+func (t *Tree) acceptedHead(ctx context.Context, a acceptedHead) *loadedHead {
+	commit, err := crypt.ParseCID(a.Commit)
+	if err != nil {
+		return nil
+	}
+	l, err := loadCommit(ctx, &t.cfg, CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}, commit, time.Time{}, false)
+	if err != nil || l.cid.String() != a.Head {
+		return nil
+	}
 	return l
 }
 

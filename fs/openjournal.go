@@ -16,8 +16,7 @@ import (
 func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	switch t.state.get().JournalEnding {
 	case endingAside:
-		err := t.setAside()
-		if err != nil {
+		if err := t.setAside("it was being set aside when the program ended"); err != nil {
 			return err
 		}
 	case endingDropped:
@@ -33,24 +32,21 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		return fmt.Errorf("the key of the journal: %w", err)
 	}
 	if keys == nil {
-		if err := t.setAside(); err != nil {
+		if err := t.setAside("its key is not to be had any more"); err != nil {
 			return err
 		}
 		keys = t.vault
 	}
 	open := func() (*journal.Journal, error) {
-		key, err := keys.key.DeriveVaultKey(l.keys.id[:], "ipfscloud/v1/journal")
+		derive, err := keys.journalDeriver()
 		if err != nil {
-			return nil, fmt.Errorf("the key of the journal: %w", err)
+			return nil, err
 		}
 		stage, err := openStage(t.cfg.JournalDir)
 		if err != nil {
 			return nil, err
 		}
 		t.stage = stage
-		derive := func(salt []byte, label string) ([]byte, error) {
-			return key.DeriveBytes(salt, label), nil // the journal overwrites it
-		}
 		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Derive: derive, AcceptMissing: t.cfg.AcceptMissing, Before: stage.sync})
 		if err != nil {
 			t.stage.close()
@@ -83,6 +79,9 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	if c := t.state.get().Contained; claimed || t.state.get().Relieved && c > 0 && after > c {
 		after, found = 0, false
 	}
+	if s := t.state.get(); j.Last() > s.Opened.From && !s.containedIn(l) {
+		found = false
+	}
 	if found && !j.Has(after) {
 		err := fmt.Errorf("the first segments of the journal in %s are not there, from record %d on: %w", t.cfg.JournalDir, after+1, ErrStateMissing)
 		if !t.cfg.AcceptMissing {
@@ -98,7 +97,7 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 		// for rescue, and not mixed with this one.
 		j.Abandon()
 		t.stage.close()
-		if err := t.setAside(); err != nil {
+		if err := t.setAside("it was begun on top of another state of the drive"); err != nil {
 			return err
 		}
 		keys = t.vault
@@ -130,7 +129,12 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 			return err
 		}
 	}
-	t.journal = j
+	if err := os.Remove(filepath.Join(t.cfg.JournalDir, asideFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		j.Abandon()
+		t.stage.close()
+		return fmt.Errorf("the journal is written on: %w", err)
+	}
+	t.journal, t.contained = j, after
 	if err := t.replayJournal(ctx, after); err != nil {
 		j.Abandon()
 		t.stage.close()
@@ -139,30 +143,24 @@ func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
 	return nil
 }
 
-// setAside keeps a journal that does not go with this state of the vault for rescue.
-func (t *Tree) setAside() error {
-	if err := t.endJournal(endingAside); err != nil {
-		return err
-	}
-	aside := filepath.Clean(t.cfg.JournalDir) + ".aside-" + t.cfg.Now().UTC().Format("20060102T150405.000")
-	err := os.Rename(t.cfg.JournalDir, aside)
-	if err == nil {
-		t.alert("changes that belong to another state of this vault were set aside in " + aside)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("setting a foreign journal aside: %w", err)
-	}
-	return t.journalEnded()
-}
-
 // endJournal notes what is about to be done with the journal's directory.
 func (t *Tree) endJournal(how string) error {
 	return t.state.update(func(s *localState) { s.JournalEnding = how })
 }
 
 func (t *Tree) journalEnded() error {
-	return t.state.update(func(s *localState) {
-		s.Journal, s.Base, s.JournalKeyring, s.Contained, s.JournalEnding, s.JournalKept = "", "", nil, 0, "", false
-	})
+	return t.state.update((*localState).endJournal)
+}
+
+// journalDeriver makes the keys of the journal that was begun under the key of a vault.
+func (k *vaultKeys) journalDeriver() (journal.Deriver, error) {
+	key, err := k.key.DeriveVaultKey(k.id[:], "ipfscloud/v1/journal")
+	if err != nil {
+		return nil, fmt.Errorf("the key of the journal: %w", err)
+	}
+	return func(salt []byte, label string) ([]byte, error) {
+		return key.DeriveBytes(salt, label), nil // the journal overwrites it
+	}, nil
 }
 
 // checkJournal says so if the journal that the state names, or the newest head, is not there.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -20,6 +21,15 @@ type Rewrapped struct {
 	// OtherLine lets it follow a head that is not a successor of what this device has
 	// accepted; see Newest.
 	OtherLine bool
+	// Aside are the ends of lines that are given up: commits of this device that another
+	// machine with its keys has made. They are told no more.
+	Aside []NamedCommit
+}
+
+// NamedCommit is a commit directory and the name that it has, or should have.
+type NamedCommit struct {
+	Name   CommitName
+	Commit CID
 }
 
 // Rewrap makes the next commit of a vault: the same tree, under a keyring that is wrapped
@@ -46,6 +56,14 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		return HeadInfo{}, fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
 	old := ev.head
+	if old.Device != cfg.Identity.Device() || from.OtherLine {
+		// From here on this device's state names the commit that is made below, and what it had
+		// written on its own could not be told from what others wrote.
+		because := fmt.Sprintf("this device took over from commit %d of %s", old.Sequence, old.Device)
+		if _, err := part(ctx, &cfg, state, lineOf(old, ev.headCID), because); err != nil {
+			return HeadInfo{}, err
+		}
+	}
 	epoch, key := old.Epoch, ev.key
 	if from.NewEpoch {
 		if key, err = crypt.NewVaultKey(); err != nil {
@@ -88,6 +106,24 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 			return HeadInfo{}, err
 		}
 	}
+	if a := state.get().Accepted; from.OtherLine && a.Sequence > 0 && a.Head != ev.headCID.String() {
+		ours, err := a.line()
+		if err != nil {
+			return HeadInfo{}, err
+		}
+		giveUp(head, ours.session, ours.sequence)
+		if l := t.acceptedHead(ctx, a); l != nil {
+			giveUpLine(head, l)
+		}
+	}
+	for _, c := range from.Aside {
+		l, err := loadCommit(ctx, &cfg, c.Name, c.Commit, time.Time{}, true)
+		if err != nil {
+			return HeadInfo{}, fmt.Errorf("a line to give up: %w", err)
+		}
+		giveUpLine(head, l)
+	}
+	newSession().signOn(head)
 	info, err := linkHead(ctx, cfg, keys, state, head, w, nil)
 	if err != nil {
 		return HeadInfo{}, err
@@ -96,6 +132,9 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	err = state.update(func(s *localState) {
 		if s.Base == ev.headCID.String() {
 			s.Base = info.head.String()
+		}
+		if s.Opened.On == ev.headCID.String() {
+			s.Opened.On = info.head.String()
 		}
 	})
 	return info.info(), err

@@ -40,6 +40,23 @@ type localState struct {
 	// Contained is the position in that journal up to which a commit of this device contains
 	// it. Heads of other devices carry such a position too, and may lie about it.
 	Contained uint64 `json:"contained,omitempty"`
+	// Parted is the head of the accepted commit whose changes were looked through when another
+	// device took over: what the drive does not have of them was set aside, and is not again.
+	Parted string `json:"parted,omitempty"`
+	// Opened is the last opening for writing, since the last commit.
+	Opened opening `json:"opened,omitzero"`
+	// Halted: another machine with the keys of this device wrote at the same time.
+	Halted bool `json:"halted,omitempty"`
+}
+
+// opening says on top of which head a session has written into the journal, and from which
+// record on. A head that neither is that one nor lists the session contains none of these
+// records, whatever it says of the journal: it was made by another machine, whose journal
+// has the same id and goes on with other records.
+type opening struct {
+	Session string `json:"session"`
+	From    uint64 `json:"from"` // the last record before
+	On      string `json:"on"`
 }
 
 type acceptedHead struct {
@@ -53,6 +70,9 @@ type acceptedHead struct {
 	// Time of the head, in nanoseconds since 1970; 0 if an older version wrote this. A device
 	// with an end date cannot follow a head from after its end.
 	Time int64 `json:"time,omitempty"`
+	// Session is the session that made it; empty if an earlier version of this program wrote
+	// this, or made the head.
+	Session string `json:"session,omitempty"`
 }
 
 func (a *acceptedHead) time() time.Time {
@@ -67,6 +87,11 @@ const (
 	endingAside   = "aside"
 	endingDropped = "dropped"
 )
+
+// endJournal notes that there is no journal any more, until another one is begun.
+func (s *localState) endJournal() {
+	s.Journal, s.Base, s.JournalKeyring, s.Contained, s.JournalEnding, s.JournalKept = "", "", nil, 0, "", false
+}
 
 const reserveSequences = 64
 

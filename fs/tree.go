@@ -29,6 +29,12 @@ type Config struct {
 	Notices []error
 	// At opens the vault read-only as one commit left it; nil is the newest.
 	At *At
+	// Before is called once the tree is open for writing, and nothing was committed yet. An
+	// error halts the tree; see Tree.Halt.
+	Before func(context.Context, *Tree) error
+	// Leap leaves out numbers of commits at the start: another machine with the keys of this
+	// device may have used the next ones, and this one may not hear of it in time.
+	Leap bool
 	// Retained are the sequences of commits that stay beside the newest two; nil is none. It
 	// must return at once.
 	Retained    func() []uint64
@@ -100,15 +106,19 @@ type Tree struct {
 	crowded       chan struct{} // capacity 1: more inodes are loaded than there should be
 	root          *inode
 	walk          walk
-	held          *heldPages // pages that the running operation has seen
-	scratch       heldPages  // what held is as long as an operation finds all in memory
-	group         uint64     // upper 40 bits of new inode numbers
-	counter       uint64     // lower 24 bits
-	attempted     uint64     // highest sequence that may have been signed; the committer's own
-	replay        bool       // the journal is being replayed: nothing is logged
-	epoch         uint64     // counts freezes, from 1
-	header        []byte     // of the record that was written last, to be used again
-	slab          []byte     // room for pieces, see keepPiece
+	held          *heldPages   // pages that the running operation has seen
+	scratch       heldPages    // what held is as long as an operation finds all in memory
+	group         uint64       // upper 40 bits of new inode numbers
+	counter       uint64       // lower 24 bits
+	contained     uint64       // position of the journal when it was opened, that the head contained
+	seen          uint64       // highest number of this device that the store shows
+	made          []madeCommit // by this opening, the newest last; guarded by mu
+	session       session      // that this opening writes, if it does
+	attempted     uint64       // highest sequence that may have been signed; the committer's own
+	replay        bool         // the journal is being replayed: nothing is logged
+	epoch         uint64       // counts freezes, from 1
+	header        []byte       // of the record that was written last, to be used again
+	slab          []byte       // room for pieces, see keepPiece
 
 	top        vaultTop            // of the newest commit
 	links      map[Ino]*inode      // inodes with several names, changed since the freeze; nil if gone
@@ -128,6 +138,9 @@ type Tree struct {
 	replayed     map[stageID]*source
 	rekeyed      *vaultKeys // those of the next commit, if they change; until it is linked
 	readOnly     error      // why, or nil
+	displaced    displacement
+	halted       error // why nothing is committed any more, or nil
+	line         line  // of the newest commit
 	alerts       []string
 	causes       map[string]error // of alerts that come from an error
 	closed       bool

@@ -28,46 +28,157 @@ func (t *Tree) checkWriter(ctx context.Context, l *loadedHead) error {
 	return nil
 }
 
-// shared tells whether others have the vault's key too, besides the recovery key.
-func (v *vaultKeys) shared() bool {
-	r, err := crypt.DecodeKeyring(v.keyring)
-	return err == nil && len(r.Entries) > 2
-}
-
-// overtaken looks for a commit of another device that is newer than ours, before we make
-// one beside it. From then on the tree is read-only; what is not committed stays in the
+// overtaken looks for a commit of another device that this one has to give way to, before we
+// make one beside it. From then on the tree is read-only; what is not committed stays in the
 // journal.
+//
+// The numbers do not tell: the other one may have taken over from an earlier commit than our
+// newest, and have made fewer since. What counts is the turn that its head has and ours has not.
 func (c *committer) overtaken(ctx context.Context) error {
+	c.looking.Lock()
+	defer c.looking.Unlock()
 	t := c.t
-	if !t.vault.shared() {
-		return nil
-	}
-	names, err := t.cfg.Store.Commits(ctx, t.vault.id.String())
+	t.mu.Lock()
+	vault, seen, at := t.vault, turnsOf(t.carried), t.top.time
+	t.mu.Unlock()
+	names, err := t.cfg.Store.Commits(ctx, vault.id.String())
 	if err != nil {
 		return fmt.Errorf("looking for commits of other devices: %w", err)
 	}
 	for _, n := range names {
-		if n.Sequence <= t.top.sequence || n.Device == t.cfg.Identity.Device() {
+		if n.Device == t.cfg.Identity.Device() || c.looked[n] {
 			continue
 		}
-		l, err := loadHead(ctx, &t.cfg, n, t.top.time)
-		if err == nil && turnsOf(l.head.Journals).against(turnsOf(t.carried)) != turnsNewer {
-			err = fmt.Errorf("%s went on with commit %d after it was relieved: %w", n.Device, n.Sequence, ErrFork)
+		l, err := loadHead(ctx, &t.cfg, n, at)
+		if err == nil && turnsOf(l.head.Journals).against(seen) != turnsNewer {
+			if l.head.Sequence > c.lastSequence() {
+				t.cfg.Log.Warn("a commit of another device is not used: it went on after it was relieved", "device", n.Device, "sequence", n.Sequence)
+			}
+			c.hasLooked(n)
+			continue
 		}
 		if err != nil { // of a device that was revoked, or not to be had
 			t.cfg.Log.Warn("a commit of another device is not used", "device", n.Device, "sequence", n.Sequence, "error", err)
 			continue
 		}
-		err = fmt.Errorf("%w: %s took over with commit %d; what is not committed here stays in the journal", ErrOtherWriter, l.head.Device, l.head.Sequence)
+		err = fmt.Errorf("%w: %s took over with commit %d; what only this device has is kept, and `ipfscloud aside` shows it", ErrOtherWriter, l.head.Device, l.head.Sequence)
 		t.mu.Lock()
-		if t.readOnly == nil {
-			t.readOnly = err
-			t.alarm(err)
-		}
+		t.displace(err, l)
 		t.mu.Unlock()
+		t.note()
 		return err
 	}
 	return nil
+}
+
+func (c *committer) hasLooked(n CommitName) {
+	if c.looked == nil || len(c.looked) > maxMade {
+		c.looked = map[CommitName]bool{}
+	}
+	c.looked[n] = true
+}
+
+func (c *committer) lastSequence() uint64 {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	return c.t.top.sequence
+}
+
+// LookAgain asks whether this device may still write, without waiting for the next commit:
+// whether the DID document still lets it, and whether the store shows that another device
+// took over. In the second case the tree is read-only from then on (ErrOtherWriter); in the
+// first it is the caller who judges the error, and may call Displace.
+func (t *Tree) LookAgain(ctx context.Context) error {
+	t.mu.Lock()
+	readOnly := t.readOnly != nil
+	t.mu.Unlock()
+	if readOnly || t.journal == nil {
+		return nil
+	}
+	if err := t.cfg.Identity.MayCommit(ctx, t.cfg.Now()); err != nil {
+		return err
+	}
+	return t.commits.overtaken(ctx)
+}
+
+// Displace makes the tree read-only: this device may not write any more. shared is the number of
+// the last commit that whoever writes now has seen, as far as that is known; 0 if it is not.
+func (t *Tree) Displace(why error, shared uint64) {
+	t.mu.Lock()
+	t.displace(why, nil)
+	if t.displaced.by == nil && shared > 0 {
+		t.displaced.shared = shared
+	}
+	t.mu.Unlock()
+	t.note()
+}
+
+// Supersedes tells whether a commit that was found outside the store is one that this device
+// has to give way to, or to follow: it has a turn that this device has not seen, or goes on
+// after what this device has accepted.
+func Supersedes(ctx context.Context, cfg Config, name CommitName, commit CID) (bool, error) {
+	cfg.fill()
+	state, err := openState(cfg.StateDir)
+	if err != nil {
+		return false, err
+	}
+	a := state.get().Accepted
+	l, err := loadCommit(ctx, &cfg, name, commit, a.time(), false)
+	if err != nil {
+		return false, err
+	}
+	switch turnsOf(l.head.Journals).against(a.Turns) {
+	case turnsNewer:
+		return true, nil
+	case turnsSame:
+		return l.head.Sequence > a.Sequence, nil
+	}
+	return false, nil
+}
+
+// partFrom sets aside what this device has and the drive has not, when the newest commit is
+// one with which another device took over.
+func (t *Tree) partFrom(ctx context.Context, l *loadedHead) error {
+	if t.forked != nil {
+		l = t.forked
+	}
+	if t.readOnly != nil && t.forked == nil && t.cfg.At == nil && !t.cfg.ReadOnly && l.head.Device == t.cfg.Identity.Device() &&
+		!errors.Is(t.readOnly, ErrRollback) && !errors.Is(t.readOnly, ErrFork) {
+		return t.noteIdle(ctx, t.readOnly)
+	}
+	if t.cfg.At != nil || t.cfg.ReadOnly || t.unconfirmed || l.head.Device == t.cfg.Identity.Device() ||
+		t.forked == nil && !errors.Is(t.readOnly, ErrOtherWriter) {
+		return nil
+	}
+	_, err := part(ctx, &t.cfg, t.state, lineOf(l.head, l.cid), fmt.Sprintf("%s took over with commit %d", l.head.Device, l.head.Sequence))
+	return err
+}
+
+// Halt makes the tree read-only and says why among the alerts: another machine has written
+// in its place. Nothing is committed from then on; a commit that is being linked may still
+// end well. What is not committed stays in the journal. A second reason changes nothing.
+func (t *Tree) Halt(why error) {
+	t.mu.Lock()
+	first := t.halted == nil
+	if first {
+		t.halted = why
+		t.displace(why, nil)
+		t.alarm(why)
+	}
+	t.mu.Unlock()
+	if !first || t.journal == nil {
+		return
+	}
+	if err := t.state.update(func(s *localState) { s.Halted = true }); err != nil {
+		t.cfg.Log.Error("remembering that the drive was halted", "error", err)
+	}
+}
+
+// mayCommit tells why nothing is committed any more, or nil.
+func (t *Tree) mayCommit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.halted
 }
 
 // Handover names the newest commit that a device has accepted, for another device that

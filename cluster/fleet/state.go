@@ -94,6 +94,27 @@ func readOrMakeCredentials(dir, secret string) (*credentials, error) {
 	return &c, writeJSON(path, &c)
 }
 
+// ChangePassword gives the nodes of a fleet on this machine a new password for their API, which
+// they ask for from their next start on, and returns the user name and the password. ErrBusy
+// while they run; ErrNone.
+func ChangePassword(dir string) (user, password string, err error) {
+	_, c, err := readState(dir)
+	if err != nil {
+		return "", "", err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	fresh, err := newCredentials(c.Secret)
+	if err != nil {
+		return "", "", err
+	}
+	fresh.Username = c.Username
+	return fresh.Username, fresh.Password, writeJSON(filepath.Join(dir, credentialsFile), &fresh)
+}
+
 func readState(dir string) (*state, *credentials, error) {
 	var s state
 	var c credentials

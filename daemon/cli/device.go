@@ -294,17 +294,54 @@ func (c *deviceCommand) revoke(ctx context.Context, e *env, d daemon.Devices) er
 	if head.Sequence > 0 {
 		text += fmt.Sprintf(" From commit %d on the vault has a key that the device does not have.", head.Sequence)
 	}
-	text += "\nWhat it could read before, it may have kept."
-	return c.print(e, map[string]any{"device": c.arg, "version": version, "sequence": head.Sequence}, text)
+	if err := c.print(e, map[string]any{"device": c.arg, "version": version, "sequence": head.Sequence}, text); err != nil {
+		return err
+	}
+	return e.tellRemains(ctx, d.Config, "The device")
 }
 
-func (c *deviceCommand) takeOver(ctx context.Context, e *env, d daemon.Devices) error {
-	head, err := d.TakeOver(ctx)
+// tellRemains says what a lost device still has, and how to take the rest away from it.
+func (e *env) tellRemains(ctx context.Context, cfg daemon.Config, who string) error {
+	r, err := daemon.RemainsOf(ctx, e.home, cfg)
 	if err != nil {
 		return err
 	}
-	return c.print(e, map[string]any{"device": head.Device, "sequence": head.Sequence},
-		fmt.Sprintf("This device writes the drive from commit %d on. Others mount it read-only.", head.Sequence))
+	fmt.Fprintf(e.err, "%s still has what it read before, and the key of what was committed until now. If it is mounted, it learns of this through Egress within half a minute or so, and writes no more.\n", who)
+	if len(r.Egress) == 0 {
+		return nil
+	}
+	fmt.Fprintf(e.err, "It may also know the password of Egress (%s): with that it cannot read your files, but it can see what is pinned, and unpin it. Change the password now:\n", strings.Join(r.Egress, ", "))
+	if r.Fleet {
+		fmt.Fprintln(e.err, "    ipfscloud egress down && ipfscloud egress password && ipfscloud egress up")
+		fmt.Fprintln(e.err, "and give the new one to your other devices.")
+		return nil
+	}
+	fmt.Fprintln(e.err, "on each machine of that Egress, `ipfscloud egress down`, `ipfscloud egress password`, `ipfscloud egress up`, if IpfsCloud runs it; else with what runs it "+
+		"(IPFS Cluster: basic_auth_credentials in service.json, then a restart). Then on each of your devices `ipfscloud egress use URL --auth-file FILE`.")
+	return nil
+}
+
+func (c *deviceCommand) takeOver(ctx context.Context, e *env, d daemon.Devices) error {
+	got, err := d.TakeOver(ctx, func(x *daemon.Displaced) error { tellDisplaced(e, x); return nil })
+	if err != nil {
+		return err
+	}
+	return c.print(e, map[string]any{"device": got.Commit.Device, "sequence": got.Commit.Sequence, "displaced": got.Displaced},
+		fmt.Sprintf("This device writes the drive from commit %d on. Others mount it read-only.", got.Commit.Sequence))
+}
+
+// tellDisplaced says what is known of the device that is displaced, and what cannot be known.
+func tellDisplaced(e *env, x *daemon.Displaced) {
+	fmt.Fprintf(e.err, "Device %s wrote the drive until now. The drive goes on from its commit %d of %s", x.Device, x.Sequence, x.Time.Local().Format(time.DateTime))
+	if x.Asked {
+		fmt.Fprintf(e.err, ", which %d machines of Egress hold", x.Copies)
+	}
+	fmt.Fprintln(e.err, ".")
+	if x.Newer > 0 {
+		fmt.Fprintf(e.err, "Egress lists a later one of it, commit %d, which %d machines hold and which cannot be had now: what is new in it is left out.\n", x.Newer, x.NewerCopies)
+	}
+	fmt.Fprintln(e.err, "What it has written since and not handed over yet cannot be known from here. If it is running, it learns of this within half a minute or so and becomes read-only; "+
+		"it throws nothing away: `ipfscloud aside list` there shows what the drive does not have.")
 }
 
 func (c *deviceCommand) list(ctx context.Context, e *env, d daemon.Devices) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,7 +140,9 @@ func TestDeviceJoins(t *testing.T) {
 	// The other one takes over, while the first is mounted and has something to write.
 	a.sh("echo second > x/y/file; sync -f x")
 	a.ok("sync", "--durability", "ipfs")
-	b.ok("device", "take-over")
+	if _, told, code := b.run("device", "take-over"); code != ExitOK || !strings.Contains(told, "wrote the drive until now") || !strings.Contains(told, "aside") {
+		t.Errorf("taking over says %d, %s", code, told)
+	}
 	b.mount()
 	if got := b.sh("cat x/y/file"); got != "second\n" {
 		t.Errorf("after taking over the file says %q", got)
@@ -156,8 +159,31 @@ func TestDeviceJoins(t *testing.T) {
 	if s := a.status(); s.State != "read-only" || len(s.Alerts) == 0 {
 		t.Errorf("relieved: %+v", s)
 	}
+	lost := func(when string) {
+		t.Helper()
+		dir := a.path("exported " + when)
+		var all []daemon.Aside
+		if a.json(&all, "aside", "list"); len(all) != 1 || all[0].Changes == 0 {
+			t.Fatalf("%s: set aside: %+v", when, all)
+		}
+		if out := a.ok("aside", "show"); !strings.Contains(out, "x/lost") {
+			t.Errorf("%s: aside show: %s", when, out)
+		}
+		a.ok("aside", "export", dir)
+		if got := a.readFile(filepath.Join(dir, "files", "x", "lost")); got != "lost\n" {
+			t.Errorf("%s: exported: %q", when, got)
+		}
+		a.fails(ExitUsage, "aside", "export", dir) // it is not empty
+	}
+	lost("while it is mounted")
+	a.says(ExitBusy, "unmount", "aside", "discard")
 	a.run("umount", a.mnt)
+	lost("unmounted")
 	a.mount()
+	lost("mounted again")
+	if s := a.status(); !slices.ContainsFunc(s.Alerts, func(x string) bool { return strings.Contains(x, "ipfscloud aside") }) {
+		t.Errorf("no alert: %+v", s)
+	}
 	if got := a.sh("cat x/y/file"); got != "third\n" {
 		t.Errorf("the first device sees %q", got)
 	}
@@ -176,10 +202,15 @@ func TestDeviceJoins(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	b.umount()
-	// What could not be committed is not lost.
-	if aside, err := filepath.Glob(filepath.Join(a.home.Journal, "*.aside-*")); err != nil || len(aside) != 1 {
-		t.Errorf("set aside: %v, %v", aside, err)
+	// What could not be committed is not lost, until its owner says so.
+	lost("after it took over again")
+	a.ok("aside", "discard")
+	a.fails(ExitNotFound, "aside", "discard")
+	a.mount()
+	if s := a.status(); slices.ContainsFunc(s.Alerts, func(x string) bool { return strings.Contains(x, "aside") }) {
+		t.Errorf("discarded: %+v", s)
 	}
+	a.umount()
 	if _, err := os.Stat(filepath.Join(b.home.Keystore, "did.jsonl")); err != nil || strings.Contains(b.readFile(filepath.Join(b.home.Keystore, "did.jsonl")), "\x00") {
 		t.Error(err)
 	}

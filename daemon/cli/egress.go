@@ -28,6 +28,8 @@ type egressCommand struct {
 	place daemon.FleetPlace
 	token string
 	ready int
+
+	unchecked bool
 }
 
 func (c *egressCommand) flags(f *flag.FlagSet) {
@@ -35,6 +37,7 @@ func (c *egressCommand) flags(f *flag.FlagSet) {
 	f.BoolVar(&c.json, "json", false, "status, peers: print JSON")
 	f.StringVar(&c.ca, "ca", "", "use: `FILE` with the certificate that the URL shows, or that of its authority")
 	f.StringVar(&c.auth, "auth-file", "", "use: `FILE` that holds basic:USER:PASSWORD or bearer:TOKEN")
+	f.BoolVar(&c.unchecked, "unchecked", false, "use: take the URL without asking whether it answers, and lets this device in")
 	f.StringVar(&c.place.Listen, "listen", "", "up, run, join: `ADDRESS` for the nodes' traffic among each other; loopback if none is given")
 	f.StringVar(&c.place.Announce, "announce", "", "up, run, join: address or name at which other machines reach that")
 	f.StringVar(&c.place.APIListen, "api-listen", "", "up, run, join: `ADDRESS` of the REST API")
@@ -46,7 +49,7 @@ func (c *egressCommand) flags(f *flag.FlagSet) {
 
 func (c *egressCommand) parse(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("%w: want up, run, down, status, peers, use, token, join or trust", errUsage)
+		return fmt.Errorf("%w: want up, run, down, status, peers, use, token, password, join or trust", errUsage)
 	}
 	c.what, c.args = args[0], args[1:]
 	switch {
@@ -83,6 +86,19 @@ func (c *egressCommand) run(ctx context.Context, e *env) error {
 		}
 		fmt.Fprintln(e.err, "Who has this can join, and see and change what is kept. Give it to nobody else.")
 		fmt.Fprintln(e.out, t)
+		return nil
+	case "password":
+		line, err := daemon.ChangeFleetPassword(e.home)
+		if errors.Is(err, daemon.ErrFleetBusy) {
+			err = fmt.Errorf("%w; stop the nodes first: `ipfscloud egress down`", err)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(e.err, "The nodes of this machine ask for a new password from their next start on (`ipfscloud egress up`, or their systemd unit).\n"+
+			"A drive on this machine that uses them knows it from its next mount on. Each other device that keeps its copies here needs a file that holds the line below, "+
+			"for `ipfscloud egress use URL --auth-file FILE`.")
+		fmt.Fprintln(e.out, line)
 		return nil
 	case "join":
 		return c.join(ctx, e)
@@ -229,10 +245,22 @@ func (c *egressCommand) status(ctx context.Context, e *env) error {
 	return err
 }
 
+// use remembers where copies are kept, once that place has let us in: a URL with a typing
+// mistake and a password that was changed would else be noticed when a copy is missed.
 func (c *egressCommand) use(ctx context.Context, e *env) error {
 	u := daemon.EgressUse{URLs: c.args, CAFile: c.ca, AuthFile: c.auth}
 	if len(c.args) == 1 && (c.args[0] == "local" || c.args[0] == "none") {
 		u.URLs, u.Local = nil, c.args[0] == "local"
+	}
+	u, err := daemon.CheckEgressUse(e.home, u)
+	if err != nil {
+		return err
+	}
+	answer := ""
+	if len(u.URLs) > 0 && !c.unchecked {
+		if answer, err = c.tryOut(ctx, e, u); err != nil {
+			return fmt.Errorf("%w; nothing was changed (--unchecked takes it without asking)", err)
+		}
 	}
 	if err := daemon.UseEgress(e.home, u); err != nil {
 		return err
@@ -240,31 +268,34 @@ func (c *egressCommand) use(ctx context.Context, e *env) error {
 	switch {
 	case u.Local:
 		fmt.Fprintln(e.err, "The drive keeps its copies on the nodes of this machine, from the next mount on.")
+		if answer, err = c.tryOut(ctx, e, u); err != nil { // `egress up` starts them
+			fmt.Fprintln(e.err, "They cannot be used now:", err)
+		}
 	case len(u.URLs) > 0:
 		e.err.Println("The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
 	default:
 		fmt.Fprintln(e.err, "The drive keeps no copies elsewhere, from the next mount on.")
 		return nil
 	}
-	return c.tryOut(ctx, e)
-}
-
-// tryOut tells whether the Egress that was chosen answers. It need not, now.
-func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	cfg, err := e.home.LoadConfig()
-	if err != nil {
+	if cfg, err := e.home.LoadConfig(); err != nil {
 		return err
-	}
-	if len(cfg.Egress.URL) > 0 {
+	} else if len(cfg.Egress.URL) > 0 {
 		fmt.Fprintln(e.err, "But the configuration says egress.url, which goes before this.")
 		return nil
 	}
-	peers, err := daemon.EgressPeers(ctx, e.home, cfg)
+	if answer != "" {
+		fmt.Fprintln(e.err, answer)
+	}
+	return nil
+}
+
+// tryOut asks an Egress for its peers, and says in a sentence how many there are.
+func (c *egressCommand) tryOut(ctx context.Context, e *env, u daemon.EgressUse) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	peers, err := daemon.CheckEgress(ctx, e.home, u)
 	if err != nil {
-		e.err.Println("It cannot be used now:", err)
-		return nil
+		return "", err
 	}
 	up := 0
 	for _, p := range peers {
@@ -272,8 +303,7 @@ func (c *egressCommand) tryOut(ctx context.Context, e *env) error {
 			up++
 		}
 	}
-	fmt.Fprintf(e.err, "It answers: %d of %d peers are up.\n", up, len(peers))
-	return nil
+	return fmt.Sprintf("It answers: %d of %d peers are up.", up, len(peers)), nil
 }
 
 // listPeers shows the members of the Egress that the drive uses.

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -347,9 +349,31 @@ func TestEgressRefusals(t *testing.T) {
 	d.fails(ExitUsage, "sync", "--durability", "egress:2") // there is none
 	d.umount()
 	// An Egress that is not there: the drive works, and status says so.
-	if _, problem, code := d.run("egress", "use", "http://127.0.0.1:1"); code != ExitOK || !strings.Contains(problem, "cannot be used now") {
-		t.Errorf("egress use of one that is not there: %d %s", code, problem)
+	d.says(ExitUnavailable, "--unchecked", "egress", "use", "http://127.0.0.1:1")
+	d.fails(ExitNotFound, "egress", "peers") // nothing was kept
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"code":401,"message":"Unauthorized"}`))
+	}))
+	defer refusing.Close()
+	d.write(d.path("old-password"), "basic:drive:changed since\n")
+	d.says(ExitRefused, "credentials refused", "egress", "use", refusing.URL, "--auth-file", d.path("old-password"))
+	d.fails(ExitNotFound, "egress", "peers")
+	d.ok("egress", "use", "--unchecked", refusing.URL, "--auth-file", d.path("old-password"))
+	d.says(ExitRefused, "--auth-file", "egress", "peers")
+	d.mount()
+	d.awaitStatus("the refusal", 30*time.Second, func(s *daemon.Status) bool {
+		return s.Egress != nil && s.Egress.Refused && slices.ContainsFunc(s.Alerts, func(a string) bool { return strings.Contains(a, "refuses") })
+	})
+	if out := d.ok("status"); !strings.Contains(out, "refuses the password") {
+		t.Errorf("status says %s", out)
 	}
+	d.says(ExitRefused, "credentials refused", "umount", "--flush", d.mnt)
+	d.ok("umount", d.mnt)
+	fresh := newHome(t)
+	fresh.ok("egress", "use", "--unchecked", refusing.URL, "--auth-file", d.path("old-password"))
+	fresh.says(ExitRefused, "credentials refused", "recover", "--phrase-in", d.path("phrase"), "--phrase-out", fresh.path("new phrase"), "--passfile", d.path("pass"))
+	d.ok("egress", "use", "--unchecked", "http://127.0.0.1:1")
 	if err := os.WriteFile(d.home.Config, []byte("deadline = \"3s\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

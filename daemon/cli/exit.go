@@ -52,6 +52,8 @@ var exits = []struct {
 	{daemon.ErrOtherWriter, ExitBusy, "`ipfscloud device take-over` makes this device the one that writes"},
 	{auth.ErrDeactivated, ExitRefused, "a DID that was given up stays so"},
 	{auth.ErrAwaits, ExitNotFound, "say where to look: `ipfscloud egress use URL`, or a copy of the IPFS repo; or `ipfscloud recover`"},
+	{daemon.ErrEgressRefused, ExitRefused, "the password may have been changed: ask whoever runs that Egress, and say `ipfscloud egress use URL --auth-file FILE`"},
+	{daemon.ErrNoSource, ExitNotFound, "run `ipfscloud egress use URL` (with --auth-file and --ca, if it wants them): the device that approved this one knows them"},
 	{daemon.ErrIdentityNotFound, ExitNotFound, "say where to look: `ipfscloud egress use URL`, --ipfs URL, or a copy of the IPFS repo"},
 	{daemon.ErrTooOld, ExitIntegrity, "look in more places, or say a lower --min-sequence"},
 	{auth.ErrNoName, ExitUsage, "--out DIR writes the files for the web server of its domain"},
@@ -95,6 +97,7 @@ var exits = []struct {
 	{daemon.ErrNotRecipient, ExitRefused, "this identity does not own the vault"},
 	{daemon.ErrUnavailable, ExitUnavailable, "is the IPFS node running? try again"},
 	{daemon.ErrInvalid, ExitUsage, ""},
+	{daemon.ErrExists, ExitUsage, ""},
 	{daemon.ErrNotFound, ExitNotFound, ""},
 	{context.DeadlineExceeded, ExitUnavailable, "try again"},
 }

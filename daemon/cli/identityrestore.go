@@ -18,12 +18,13 @@ func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity,
 	if err != nil {
 		return nil, err
 	}
-	found, err := daemon.IdentitySearch{Home: e.home, Config: c, Phrase: cfg.Phrase, Log: e.quiet()}.Run(ctx)
+	search := daemon.IdentitySearch{Home: e.home, Config: c, Phrase: cfg.Phrase, Log: e.quiet()}
+	found, err := search.Run(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e.tellFound(found)
-	id, err := auth.Restore(ctx, cfg, found.Found)
+	id, err := search.Restore(ctx, cfg, found)
 	if errors.Is(err, auth.ErrDevice) {
 		return nil, fmt.Errorf("the device of this phrase was taken out of %s: %w", found.DID, err)
 	}

@@ -92,7 +92,10 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	return c.tell(e, got, time.Since(begin))
+	if err := c.tell(e, got, time.Since(begin)); err != nil {
+		return err
+	}
+	return e.tellRemains(ctx, cfg, "Each lost device")
 }
 
 func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) error {

@@ -88,6 +88,8 @@ func copiesLine(s *daemon.Status) string {
 	switch {
 	case x == nil:
 		return "one, on this machine; `ipfscloud egress use URL` changes that (`ipfscloud egress up` to try it out)"
+	case x.Refused:
+		return "Egress refuses the password or token of this device: " + x.Error
 	case x.Error != "":
 		return "Egress does not answer: " + x.Error
 	}

@@ -104,6 +104,9 @@ type Egress struct {
 	OnlyHere int64
 	// Here: the peers run on this computer too, for trying it out.
 	Here bool
+	// Unchecked says why copies that are there do not count: it is not known whether another
+	// machine has written too. Empty if it is.
+	Unchecked string
 	// Hint is the one command that sets Egress up, if it is not the usual one.
 	Hint string
 }

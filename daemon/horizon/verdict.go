@@ -88,6 +88,9 @@ func placeVerdict(now time.Time, s State, f Flow) Verdict {
 		return Verdict{Level: Care, Sentence: "The copies cannot be counted: Egress " + trouble(e) + ".",
 			Detail: fmt.Sprintf("When it last answered, %s, the newest commit was in %s.", agoText(now, e.Since), places(e.Copies)),
 			Do:     []Step{{"Look whether its machines are up:", "ipfscloud egress status"}}}
+	case e.Copies > 0 && e.Unchecked != "":
+		return Verdict{Level: Busy, Sentence: "Copies are in " + places(e.Copies) + "; it is not sure yet that they count.",
+			Detail: sentence(e.Unchecked) + " Keep this computer on."}
 	case e.Copies >= target:
 		return Verdict{Level: Safe, Sentence: "Everything is stored in " + places(e.Copies) + ".",
 			Detail: "You can close this computer at any time: the copies are on other machines."}

@@ -123,10 +123,13 @@ func repoMade(dir string) (bool, error) {
 	return false, nil
 }
 
+// newIdentity draws the key by which other nodes know this one.
+func newIdentity() (config.Identity, error) {
+	return config.CreateIdentity(io.Discard, []options.KeyGenerateOption{options.Key.Type(options.Ed25519Key)})
+}
+
 func makeRepo(dir string, set settings) error {
-	id, err := config.CreateIdentity(io.Discard, []options.KeyGenerateOption{
-		options.Key.Type(options.Ed25519Key),
-	})
+	id, err := newIdentity()
 	if err != nil {
 		return err
 	}
@@ -159,6 +162,13 @@ func settle(dir string, set settings) error {
 	var conf config.Config
 	if err := json.Unmarshal(have, &conf); err != nil {
 		return err
+	}
+	if n := set.network; n != nil && len(n.Listen) == 0 && !n.Public {
+		// Nobody dials this node, so nobody needs to know it again. A copy of the repo that is in
+		// use elsewhere must be another node: peers would send it what this one asks for.
+		if conf.Identity, err = newIdentity(); err != nil {
+			return err
+		}
 	}
 	harden(&conf, set)
 	want, err := config.Marshal(&conf)

@@ -1,0 +1,219 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/fs"
+)
+
+// displacement judges the pins of other devices for what they say about this one: that another
+// device took over, or that a recovery or revocation has taken this device out of the identity.
+// A device that was locked out cannot open the commits that follow; the DID document beside
+// them, in the clear, is all that it can still read.
+type displacement struct {
+	home   Home
+	vault  string
+	store  fs.Store
+	id     fs.Identity
+	log    *slog.Logger
+	tree   *fs.Tree
+	failed map[fs.CID]time.Time // commits that could not be read, since when
+
+	mu     sync.Mutex // guards all below
+	read   map[fs.CID]bool
+	locked string    // why this device may not write any more, for people; "" while it may
+	kept   [2]uint64 // the newest commits at the last two looks that showed nobody else
+}
+
+const (
+	readLog = 5 * time.Second // that the DID document of one commit may take to be read
+	// unreadable is how long a commit of another device that cannot be read keeps the drive from
+	// saying that anything is stored. The machine that has it may be switched off for good, and
+	// anyone who has the password of Egress can pin what nobody can read.
+	unreadable = 2 * time.Minute
+)
+
+// judge is a pinJudge.
+func (d *displacement) judge(ctx context.Context, l *pinLook) error {
+	missing := d.learn(ctx, l)
+	if err := d.lookAgain(ctx, l); err != nil {
+		return err
+	}
+	if missing == nil {
+		d.confirm()
+	}
+	return missing
+}
+
+// learn reads the DID documents that commits of other devices carry.
+func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
+	tries := 0
+	for _, p := range l.pins {
+		if p.name.Device == d.id.Device() || d.hasRead(p.cid) {
+			continue
+		}
+		if tries++; tries > restoreTries {
+			break // the newest count
+		}
+		if err := l.meet(ctx); err != nil {
+			return err
+		}
+		if err := d.take(ctx, p); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			if d.failed[p.cid].IsZero() {
+				if d.failed == nil {
+					d.failed = map[fs.CID]time.Time{}
+				}
+				d.failed[p.cid] = time.Now()
+			}
+			if time.Since(d.failed[p.cid]) < unreadable {
+				missing = fmt.Errorf("commit %d of %s, which this device does not know: %w", p.name.Sequence, p.name.Device, err)
+			}
+		}
+	}
+	return missing
+}
+
+// take keeps the DID document of one commit, if it holds and is newer.
+func (d *displacement) take(ctx context.Context, p pinned) error {
+	ctx, cancel := context.WithTimeout(ctx, readLog)
+	defer cancel()
+	b, err := fs.CommitLog(ctx, d.store, p.cid)
+	if err == nil {
+		if takeErr := d.id.TakeLog(ctx, b); takeErr != nil {
+			if ctx.Err() != nil || errors.Is(takeErr, auth.ErrNoSession) {
+				return takeErr
+			}
+			d.log.Warn("the DID document of a commit is not used", "device", p.name.Device, "sequence", p.name.Sequence, "error", takeErr)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrIntegrity) {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.read == nil {
+		d.read = map[fs.CID]bool{}
+	}
+	d.read[p.cid] = true
+	delete(d.failed, p.cid)
+	return nil
+}
+
+func (d *displacement) hasRead(c fs.CID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.read[c]
+}
+
+// opened is told of the tree. If the DID document does not let this device write, it says why.
+func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
+	d.tree = t
+	if err := d.id.MayCommit(ctx, time.Now()); errors.Is(err, auth.ErrDevice) || errors.Is(err, auth.ErrDeactivated) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.locked = d.lockedOut(ctx, err)
+	}
+}
+
+// lookAgain makes the drive read-only if it must be.
+func (d *displacement) lookAgain(ctx context.Context, l *pinLook) error {
+	err := d.tree.LookAgain(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, auth.ErrDevice), errors.Is(err, auth.ErrDeactivated), errors.Is(err, auth.ErrScope):
+		why := d.lockedOut(ctx, err)
+		d.tree.Displace(fmt.Errorf("%w: %s", fs.ErrReadOnly, why), d.shared(l))
+		d.mu.Lock()
+		d.locked = why
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// shared is the last commit that others went on from, as far as their pins tell: the newest
+// that is older than all of theirs that came after this device's line divided.
+func (d *displacement) shared(l *pinLook) uint64 {
+	d.mu.Lock()
+	confirmed := d.kept[0]
+	d.mu.Unlock()
+	first := uint64(0)
+	for _, p := range l.pins {
+		if p.name.Device != d.id.Device() && p.name.Sequence > confirmed && (first == 0 || p.name.Sequence < first) {
+			first = p.name.Sequence
+		}
+	}
+	if first == 0 {
+		return confirmed
+	}
+	return first - 1
+}
+
+// confirm notes that a look has shown nobody who writes in this device's place. The commit
+// that was the newest then is retained: if another device takes over before the next look, it
+// is the one to compare with.
+func (d *displacement) confirm() {
+	newest := d.tree.Status().Commit
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if newest.Device == d.id.Device() && newest.Sequence != d.kept[1] {
+		d.kept = [2]uint64{d.kept[1], newest.Sequence}
+	}
+}
+
+// retained are the commits to keep beside the snapshots.
+func (d *displacement) retained() (out []uint64) {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range d.kept {
+		if n > 0 {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// alert is what the owner must know, or "".
+func (d *displacement) alert() string {
+	if d == nil {
+		return ""
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.locked
+}
+
+// lockedOut says in plain words why this device may not write any more, and what to do.
+func (d *displacement) lockedOut(ctx context.Context, err error) string {
+	if errors.Is(err, auth.ErrScope) {
+		return fmt.Sprintf("this device may not write any more: %v. What it has not handed over stays here: `ipfscloud aside list`. "+
+			"A device with all rights can approve it again: `ipfscloud device add` here asks for that", err)
+	}
+	when := ""
+	if history, err := auth.DeviceHistory(ctx, d.home.Keystore); err == nil {
+		for _, p := range history {
+			if p.This && p.Removed.Version != "" {
+				how := "revoked"
+				if p.Removed.By == auth.ByRecovery {
+					how = "left out when the identity was recovered with the recovery phrase"
+				}
+				when = fmt.Sprintf(": it was %s at %s", how, p.Removed.Time.Local().Format(time.DateTime))
+			}
+		}
+	}
+	return fmt.Sprintf("this device was locked out of the identity%s. Nothing that it writes reaches the drive any more; the drive is read-only here. "+
+		"What only this device has stays here, and `ipfscloud aside list` and `ipfscloud aside export` show it and copy it out. "+
+		"To join again, empty this home with `ipfscloud destroy` after that, and run `ipfscloud device add`", when)
+}
