@@ -55,7 +55,7 @@ func layers() map[string]layer {
 		"daemon/horizon":     {inTests: []string{"daemon/browsertest"}},
 		"daemon/browsertest": {},
 		"daemon/grafia":      {},
-		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
+		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster", "cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
 		"packaging/systemd":  {inTests: []string{"cluster/fleet/fleettest"}},
 		"packaging":          {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
