@@ -62,7 +62,7 @@ func layers() map[string]layer {
 		"daemon/browsertest": {},
 		"daemon/grafia":      {},
 		"daemon/printable":   {},
-		"daemon/cli":         {ours: []string{"fs/safefile", "daemon", "daemon/printable", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
+		"daemon/cli":         {ours: []string{"fs/safefile", "daemon", "daemon/printable", "auth"}, inTests: []string{"cluster", "cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
 		"packaging/systemd":  {inTests: []string{"cluster/fleet/fleettest"}},
 		"packaging":          {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},

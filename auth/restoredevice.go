@@ -52,7 +52,7 @@ func restoreDevice(ctx context.Context, cfg InitConfig, f Found, before func(dir
 	}
 	done, err := Approve(ctx, phrased.Dir, phrased.Passphrase, r, Grant{Scope: ScopeFull})
 	if err != nil {
-		return nil, fmt.Errorf("the phrase's device %s lets nobody in, for its keys were changed or it was revoked; `ipfscloud recover` takes the identity back: %w", first.Device.ID, err)
+		return nil, fmt.Errorf("device %s, which was made with the phrase, lets nobody in; its keys were drawn anew, or it was revoked: %w", first.Device.ID, err)
 	}
 	text, err := r.Seal(Answer{DID: done.Document.ID, Version: done.Document.Version.ID, Log: done.Log, Notes: done.Notes})
 	if err != nil {

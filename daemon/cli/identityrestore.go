@@ -26,7 +26,7 @@ func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity,
 	e.tellFound(found)
 	id, err := search.Restore(ctx, cfg, found)
 	if errors.Is(err, auth.ErrDevice) {
-		return nil, fmt.Errorf("the device of this phrase was taken out of %s: %w", found.DID, err)
+		return nil, fmt.Errorf("the phrase lets no new machine into %s; `ipfscloud recover` takes the identity back: %w", found.DID, err)
 	}
 	return id, err
 }
