@@ -264,9 +264,9 @@ func (n *forgeries) count(names []string, held bool) {
 }
 
 // mayFail are the reasons why a device cannot write on top of a thief's entries until the
-// owner has recovered: the thief has taken its update key out, as another device may, or
-// has filled the room that entries without the recovery key have.
+// owner has recovered: the thief has taken its update key out, as another device may, and
+// perhaps made it one that only reads, or has filled the room that entries without the recovery key have.
 func mayFail(err error) bool {
 	var named *did.Error
-	return errors.Is(err, ErrDevice) || errors.As(err, &named) && named.Kind == webvh.KindRecovery && strings.Contains(named.Reason, "makes room")
+	return errors.Is(err, ErrDevice) || errors.Is(err, ErrScope) || errors.As(err, &named) && named.Kind == webvh.KindRecovery && strings.Contains(named.Reason, "makes room")
 }
