@@ -247,7 +247,11 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 	if err != nil || l.cid.String() != a.Head {
 		return nil
 	}
-	if err := t.cfg.Store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID}); err != nil {
+	// A device that was told of the commit, and has never had it, fetches it from its peers.
+	if _, err = t.cfg.Store.Get(ctx, l.head.Root.CID); err == nil { // it must lie in the store to be linked
+		err = t.cfg.Store.Link(ctx, name, commit, []CID{commit, l.cid, l.head.Root.CID})
+	}
+	if err != nil {
 		t.cfg.Log.Warn("linking the last commit again", "error", err)
 		return nil
 	}
