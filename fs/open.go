@@ -299,7 +299,12 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 	if l == nil {
 		return nil
 	}
-	if err := t.cfg.Store.Link(ctx, l.name, l.commit, []CID{l.commit, l.cid, l.head.Root.CID}); err != nil {
+	// A device that was told of the commit, and has never had it, fetches it from its peers.
+	_, err := t.cfg.Store.Get(ctx, l.head.Root.CID) // it must lie in the store to be linked
+	if err == nil {
+		err = t.cfg.Store.Link(ctx, l.name, l.commit, []CID{l.commit, l.cid, l.head.Root.CID})
+	}
+	if err != nil {
 		t.cfg.Log.Warn("linking the last commit again", "error", err)
 		return nil
 	}
