@@ -32,7 +32,7 @@ func layers() map[string]layer {
 	return map[string]layer{
 		"":                        {ours: []string{"daemon/cli"}},
 		"auth":                    {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}},
-		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
+		"auth/login":              {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh"}},
 		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
 		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
 		"auth/did/jcs":            {},
