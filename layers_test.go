@@ -34,7 +34,7 @@ func layers() map[string]layer {
 		"auth": {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "auth/peercred"}, fenced: []string{"aries"}},
 		// A leaf that every layer may use, so that no socket has a check of its own.
 		"auth/peercred":           {ours: []string{"fs/safefile"}},
-		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}, inTests: []string{"auth/did/fetch"}},
+		"auth/login":              {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh"}, inTests: []string{"auth/did/fetch"}},
 		"auth/claim":              {ours: []string{"auth/did", "auth/did/fetch"}, fenced: []string{"aries"}},
 		"auth/did":                {ours: []string{"auth/did/fetch"}, fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
 		"auth/did/fetch":          {},

@@ -62,7 +62,6 @@ func openersAllowed() map[string]struct {
 		"fs/ipfs/getpart.go": {[]string{"os.Open", "unix.Openat2"}, "a block of the repo"},
 		"fs/ipfs/putfile.go": {[]string{"os.Mkdir"}, "a directory of flatfs, as flatfs makes it"},
 
-		"auth/login/memory.go":    {[]string{"os.MkdirAll", "os.ReadFile", "os.CreateTemp", "os.Open"}, "a library for web sites, whose user names a directory of its own"},
 		"cluster/fleet/fleet.go":  {[]string{"os.MkdirTemp"}, "a directory for sockets with a random name, for this user alone"},
 		"daemon/browsertest":      {nil, "only for tests"},
 		"cluster/fleet/fleettest": {nil, "only for tests"},

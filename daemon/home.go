@@ -140,6 +140,13 @@ func (h Home) Check() error {
 			return err
 		}
 	}
+	// Not every reader takes a refusal for a failure: a store of remembered logs that cannot be
+	// opened is done without. What has been planted is to be told all the same.
+	for _, d := range []string{h.State, h.Keystore, h.Run} {
+		if err := safefile.CheckTree(d, 1); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
