@@ -155,6 +155,9 @@ func (s IdentitySearch) wrapVault(ctx context.Context, f *FoundIdentity, id fs.I
 	if err != nil {
 		return fs.HeadInfo{}, fmt.Errorf("wrapping the vault's key for this device: %w", err)
 	}
+	if err := s.snapshots(ctx, store, id, f.Name.Vault); err != nil {
+		s.log().Warn("looking for snapshots", "error", err) // the drive is more than they are
+	}
 	if err := writeFile(h.vaultFile(), f.Name.Vault+"\n"); err != nil {
 		return head, fmt.Errorf("remembering the vault: %w", err)
 	}
@@ -168,6 +171,32 @@ func (s IdentitySearch) wrapVault(ctx context.Context, f *FoundIdentity, id fs.I
 		return head, fmt.Errorf("reading the vault: %w", err)
 	}
 	return head, nil
+}
+
+// snapshots finds those that lost devices have made, among the pins of Egress. Their keyrings
+// are wrapped for these devices and for the recovery phrase: the new device gets keyrings of its
+// own, or nobody could open them once the phrase is not known any more.
+func (s IdentitySearch) snapshots(ctx context.Context, store fs.Store, id fs.Identity, vault string) error {
+	client, err := egressClient(s.Home, s.Config, s.log())
+	if client == nil || err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, searchEgress)
+	defer cancel()
+	pins, err := client.Find(ctx, vaultKey, vault)
+	if err != nil {
+		return egressError(err)
+	}
+	found := snapshotsAmong(ctx, newSlots(), vaultsOf(pins)[vault], s.log(), func(ctx context.Context, c pinned) (openedSnapshot, error) {
+		h, ring, err := fs.KeyringFor(ctx, store, s.Phrase.OpenWrapped, id, c.name, c.cid)
+		return openedSnapshot{h, ring}, err
+	})
+	known, err := readSnapshots(s.Home.snapshotsFile(), vault)
+	if err != nil {
+		return err
+	}
+	return known.meet(vault, found)
 }
 
 // openStore opens the store with the peers of Egress, if there is one.

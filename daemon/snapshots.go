@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ type Snapshot struct {
 	Sequence uint64    `json:"sequence"`
 	CID      string    `json:"cid"` // of the commit
 	Time     time.Time `json:"time"`
+	// Keyring opens the commit, if it was made before this device was let in: sealed to this
+	// device and the recovery key.
+	Keyring []byte `json:"keyring,omitempty"`
 	// Copies of Target, and State, as Egress tells them; empty without one, or while the
 	// drive is not mounted.
 	Copies int    `json:"copies,omitempty"`
@@ -259,7 +263,7 @@ func (s *Service) at(name string) (*fs.At, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %q: %w: %w", name, fs.ErrIntegrity, err)
 	}
-	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid}, nil
+	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid, Keyring: x.Keyring}, nil
 }
 
 // restoreSnapshots is how many snapshots are looked for, the newest.
@@ -268,20 +272,35 @@ const restoreSnapshots = 100
 // snapshotsAmong are the snapshots among the commits that Egress keeps of a vault. It does
 // not know their names: here they are called by their times.
 func (s *Service) snapshotsAmong(ctx context.Context, slots slots, commits []pinned) (all []Snapshot) {
+	return snapshotsAmong(ctx, slots, commits, s.p.Log, func(ctx context.Context, c pinned) (openedSnapshot, error) {
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
+		return openedSnapshot{head: h}, err
+	})
+}
+
+// openedSnapshot is the head of a snapshot, with a keyring for this device if it needs one of
+// its own.
+type openedSnapshot struct {
+	head    fs.HeadInfo
+	keyring []byte
+}
+
+func snapshotsAmong(ctx context.Context, slots slots, commits []pinned, log *slog.Logger,
+	open func(context.Context, pinned) (openedSnapshot, error),
+) (all []Snapshot) {
 	marked := slices.DeleteFunc(slices.Clone(commits), func(c pinned) bool { return !c.snapshot })
 	marked = marked[:min(len(marked), restoreSnapshots)]
-	for _, c := range readCommits(ctx, slots, marked, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
-		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
-	}) {
+	for _, c := range readCommits(ctx, slots, marked, open) {
 		if c.err != nil {
-			s.p.Log.Warn("a snapshot in Egress cannot be used", "cid", c.commit.cid, "error", c.err)
+			log.Warn("a snapshot in Egress cannot be used", "cid", c.commit.cid, "error", c.err)
 			continue
 		}
-		name := c.got.Time.UTC().Format(time.RFC3339)
+		h := c.got.head
+		name := h.Time.UTC().Format(time.RFC3339)
 		if slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name }) {
-			name += fmt.Sprintf(" (%d)", c.got.Sequence)
+			name += fmt.Sprintf(" (%d)", h.Sequence)
 		}
-		all = append(all, Snapshot{Name: name, Device: c.got.Device, Sequence: c.got.Sequence, CID: c.commit.cid.String(), Time: c.got.Time})
+		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.commit.cid.String(), Time: h.Time, Keyring: c.got.keyring})
 	}
 	return all
 }

@@ -174,6 +174,9 @@ type At struct {
 	Device   string
 	Sequence uint64
 	Commit   CID
+	// Keyring opens the commit in place of its own keyring, which may have been wrapped for
+	// other devices than this one; see KeyringFor. nil: its own does.
+	Keyring []byte
 }
 
 // headAt is the head of one commit, found in the store or, by its CID, elsewhere. What this

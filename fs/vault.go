@@ -99,7 +99,11 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID, a
 	if err != nil {
 		return nil, err
 	}
-	keys, err := unwrap(ctx, cfg.Identity, ring)
+	opens := ring
+	if cfg.At != nil && cfg.At.Commit == commit && cfg.At.Keyring != nil {
+		opens = cfg.At.Keyring
+	}
+	keys, err := unwrap(ctx, cfg.Identity, opens)
 	if err != nil {
 		return nil, fmt.Errorf("keyring of commit %s: %w", commit, err)
 	}

@@ -28,9 +28,19 @@ func TestMountedMachineIsLockedOut(t *testing.T) {
 	a.mount()
 	a.sh("echo before > before; sync -f before")
 	a.ok("sync", "--durability", "egress:1")
+	a.ok("snapshot", "create", "kept")
+	a.await("the copy of the snapshot", time.Minute, func(*daemon.EgressStatus) bool {
+		var all []daemon.Snapshot
+		a.json(&all, "snapshot", "list")
+		return len(all) == 1 && all[0].Copies == 1
+	})
 
 	got := c.recover("--phrase-in", a.path("phrase"))
 	a.sh("echo after > after; head -c 3000000 /dev/urandom > large; sync -f after; cp large ../large")
+	var kept []daemon.Snapshot
+	if c.json(&kept, "snapshot", "list"); len(kept) != 1 || len(kept[0].Keyring) == 0 {
+		t.Errorf("snapshots of the lost machine: %+v", kept)
+	}
 	c.login()
 	c.mount()
 	c.sh("test -e before; echo recovered > recovered; sync -f recovered")
