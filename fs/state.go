@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
 // localState is what this device remembers about a vault between runs. It holds no secret.
@@ -41,6 +43,13 @@ type opening struct {
 	Session string `json:"session"`
 	From    uint64 `json:"from"` // the last record before
 	On      string `json:"on"`
+}
+
+// goOn enters a commit of the session: what it contains needs no opening any more.
+func (o *opening) goOn(h *crypt.Head, a acceptedHead) {
+	if own := h.Journals; o.Session == a.Session && len(own) > 0 && own[0].Device == h.Device {
+		o.From, o.On = own[0].Position, a.Head
+	}
 }
 
 type acceptedHead struct {
