@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -35,4 +36,18 @@ func accepted(stateDir, vault string) (CommitName, CID, time.Time, error) {
 		return CommitName{}, CID{}, time.Time{}, fmt.Errorf("%w: local state: %w", ErrIntegrity, err)
 	}
 	return CommitName{Vault: vault, Device: a.Device, Sequence: a.Sequence}, cid, a.time(), nil
+}
+
+// acceptedHead is the head of the commit that this device accepted last, nil if it is not
+// to be had.
+func (t *Tree) acceptedHead(ctx context.Context, a acceptedHead) *loadedHead {
+	commit, err := crypt.ParseCID(a.Commit)
+	if err != nil {
+		return nil
+	}
+	l, err := loadCommit(ctx, &t.cfg, CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}, commit, time.Time{}, false)
+	if err != nil || l.cid.String() != a.Head {
+		return nil
+	}
+	return l
 }

@@ -60,8 +60,7 @@ type committer struct {
 	// gave them up was written. They are not freed; the next commit either takes them off
 	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
-	// branches are the linked commits that were looked at by foreign; nil for those of this
-	// line. run's own.
+	// branches are what foreign has looked at; nil for those of this line. run's own.
 	branches map[CommitName]*otherLine
 }
 
@@ -382,12 +381,7 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 		return err
 	}
 	top.commitInfo = info
-	t.mu.Lock()
-	t.line = lineOf(head, info.head)
-	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
-		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
-	}
-	t.mu.Unlock()
+	t.stand(head, info)
 	return nil
 }
 
@@ -437,9 +431,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 		if w.contained > 0 {
 			s.Contained = w.contained
 		}
-		if own := head.Journals; s.Opened.Session == s.Accepted.Session && len(own) > 0 && own[0].Device == head.Device {
-			s.Opened.From, s.Opened.On = own[0].Position, s.Accepted.Head
-		}
+		s.Opened.goOn(head, s.Accepted)
 	})
 	return info, err
 }
@@ -477,15 +469,13 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	for _, seq := range retained {
 		needs = min(needs, seq)
 	}
-	foreign := c.foreign(ctx, all, retained)
-	for _, n := range foreign {
-		needs = min(needs, n)
-	}
+	foreign, parting := c.foreign(ctx, all, retained)
+	needs = min(needs, parting)
 	for _, n := range names[:len(names)-2] {
 		if n.Sequence >= keep {
 			break
 		}
-		if _, ok := foreign[n]; ok || slices.Contains(retained, n.Sequence) {
+		if foreign[n] || slices.Contains(retained, n.Sequence) {
 			continue
 		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {

@@ -315,20 +315,6 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 	return l
 }
 
-// acceptedHead is the head of the commit that this device accepted last, nil if it is not
-// to be had.
-func (t *Tree) acceptedHead(ctx context.Context, a acceptedHead) *loadedHead {
-	commit, err := crypt.ParseCID(a.Commit)
-	if err != nil {
-		return nil
-	}
-	l, err := loadCommit(ctx, &t.cfg, CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}, commit, time.Time{}, false)
-	if err != nil || l.cid.String() != a.Head {
-		return nil
-	}
-	return l
-}
-
 // load makes the tree's top out of a verified head.
 func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 	sealed, err := t.reader.fetch(ctx, l.head.Root.CID)

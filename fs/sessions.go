@@ -257,6 +257,16 @@ type madeCommit struct {
 
 const maxMade = 1024
 
+// stand enters that this process has made the newest commit.
+func (t *Tree) stand(h *crypt.Head, info commitInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line = lineOf(h, info.head)
+	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
+		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
+	}
+}
+
 // Relate says how a commit stands to the newest one of the tree.
 func (t *Tree) Relate(ctx context.Context, name CommitName, commit CID) (Relative, error) {
 	t.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
 	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
@@ -57,6 +58,13 @@ type opening struct {
 	Session string `json:"session"`
 	From    uint64 `json:"from"` // the last record before
 	On      string `json:"on"`
+}
+
+// goOn enters a commit of the session: what it contains needs no opening any more.
+func (o *opening) goOn(h *crypt.Head, a acceptedHead) {
+	if own := h.Journals; o.Session == a.Session && len(own) > 0 && own[0].Device == h.Device {
+		o.From, o.On = own[0].Position, a.Head
+	}
 }
 
 type acceptedHead struct {
