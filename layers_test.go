@@ -29,7 +29,7 @@ type layer struct {
 func layers() map[string]layer {
 	return map[string]layer{
 		"":                        {ours: []string{"daemon/cli"}},
-		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}},
+		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}, inTests: []string{"auth/did/jcs", "auth/did/proof"}},
 		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
 		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
 		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
