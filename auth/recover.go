@@ -24,6 +24,7 @@ const keptServices = 16 << 10
 // that does not hold counts as not written, and the new document is made from nothing. Of
 // the newest document it keeps the services that AddService could have written; of the last
 // one that nobody but the owner can have written, the place of the DID and its other names.
+// It stays where a device has moved it if that is cfg.Domain: the owner vouches for it.
 //
 // ErrPhrase: the log commits to the recovery key of another phrase. ErrClock,
 // ErrDeactivated, ErrExist, did.ErrNotSupported: of a did:key.
@@ -83,6 +84,9 @@ func Recover(ctx context.Context, cfg InitConfig, f Found) (_ *Identity, err err
 	}
 	next := cleanChange(l)
 	next.Keys = []did.Key{deviceKey(signingPublic(c.signing))}
+	if cfg.Domain != "" && At(l.Last().ID.String(), cfg.Domain) {
+		next.Location = cfg.Domain
+	}
 	if next.NextKeys, err = nextKeys(updates, 0); err != nil {
 		return nil, err
 	}

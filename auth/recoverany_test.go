@@ -335,6 +335,15 @@ func TestRecoverTakesAMoveBack(t *testing.T) {
 	if id.DID != home || s.keys.publishing == nil {
 		t.Errorf("at %s, want %s; the publishing key is lost: %t", id.DID, home, s.keys.publishing == nil)
 	}
+	// Unless the owner says that it is a place of the owner's.
+	named, err := Recover(ctx, InitConfig{Dir: t.TempDir(), Passphrase: devicePass, Phrase: b.phrase, Domain: "thief.example", first: keyed(&pass)}, Found{DID: moved.ID, Log: readLog(t, b.owner)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named.Phrase.Wipe()
+	if named.DID != moved.ID {
+		t.Errorf("named, and moved to %s", named.DID)
+	}
 	if doc, err := Resolver(to).Resolve(ctx, moved.ID); err != nil || doc.ID != home || len(doc.AlsoKnownAs) != 1 || doc.AlsoKnownAs[0] != moved.ID {
 		t.Errorf("by the name that it had: %+v, %v", doc, err)
 	}

@@ -44,8 +44,9 @@ type IdentitySearch struct {
 	Config Config
 	Phrase *auth.Phrase
 	Logs   []LogSource // besides the node, Egress and IPNS
-	// Domains are asked for over IPNS, where they are IPNS names; that of the phrase is
-	// asked for anyway.
+	// Domains are the owner's, as far as the owner has named them. They are asked for over
+	// IPNS, where they are IPNS names; that of the phrase is asked for anyway. A recovery
+	// leaves the DID there if a device has moved it there.
 	Domains []string
 	Log     *slog.Logger
 }

@@ -65,9 +65,13 @@ func (r Recovery) Run(ctx context.Context) (*Recovered, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	id, err := auth.Recover(ctx, auth.InitConfig{
-		Dir: h.Keystore, Passphrase: r.Passphrase, Phrase: r.Search.Phrase, DeviceName: r.DeviceName,
-	}, found.Found)
+	cfg := auth.InitConfig{Dir: h.Keystore, Passphrase: r.Passphrase, Phrase: r.Search.Phrase, DeviceName: r.DeviceName}
+	for _, d := range r.Search.Domains { // the owner has named them
+		if d != "" && auth.At(found.DID, d) {
+			cfg.Domain = d
+		}
+	}
+	id, err := auth.Recover(ctx, cfg, found.Found)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func (c *recoverCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
 	f.StringVar(&c.ipfs, "ipfs", "", "look in the IPFS node whose RPC is at `URL`, and use it")
 	f.StringVar(&c.log, "log", "", "a `FILE` that has the DID's log")
-	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` for the DID's log; if it is an IPNS name, IPNS too")
+	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` of yours for the DID's log; if it is an IPNS name, IPNS too. If the DID has moved there, it stays there")
 	f.Uint64Var(&c.minSequence, "min-sequence", 0, "refuse a commit below number `N`, which you know of")
 	f.BoolVar(&c.json, "json", false, "print JSON")
 }
@@ -105,7 +105,7 @@ func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) e
 	}
 	fmt.Fprintf(e.err, "Recovered in %.1f s: version %s lists this device alone, %s.\n", took.Seconds(), r.Version, r.Device)
 	if r.MovedFrom != "" {
-		fmt.Fprintf(e.err, "The DID is back where the recovery phrase knew it. A device had moved it to %s; if that is a place of yours, `ipfscloud id publish --domain … --out DIR` moves it there again.\n", r.MovedFrom)
+		fmt.Fprintf(e.err, "The DID is back where the recovery phrase knew it. A device had moved it to %s; if that is a place of yours, `ipfscloud id publish --domain DOMAIN --out DIR` moves it there again.\n", r.MovedFrom)
 	}
 	if r.Vault != "" {
 		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens. Mount it, so that others learn of it.\n", r.Commit.Sequence)
