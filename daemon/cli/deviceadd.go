@@ -15,15 +15,17 @@ import (
 
 // add makes this machine's keys and asks for approval, or takes the answer.
 func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error {
-	if s, err := auth.Inspect(e.home.Keystore); err == nil && s.DID != "" {
+	// A device of the identity takes newer answers to its request; it makes no second one.
+	s, err := auth.Inspect(e.home.Keystore)
+	if err == nil && s.DID != "" && c.answer == "" {
 		return fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
 	} else if err != nil && !errors.Is(err, auth.ErrNoIdentity) {
 		return err
 	} else if err != nil && c.answer != "" {
 		return err
 	}
-	var err error
-	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", !auth.Waits(e.home.Keystore)); err != nil {
+	fresh := err != nil
+	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", fresh); err != nil {
 		return err
 	}
 	defer clear(d.Passphrase)
