@@ -102,6 +102,9 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 			return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
 		case errors.Is(err, crypt.ErrNotRecipient):
 			n.log.Warn("a commit in Egress is not for this device", "device", p.name.Device, "sequence", p.name.Sequence)
+			if n.judged != nil {
+				n.judged[p.cid] = true
+			}
 		default:
 			n.log.Warn("a commit in Egress cannot be used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
 		}

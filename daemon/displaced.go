@@ -117,27 +117,27 @@ func (d *displacement) hasRead(c fs.CID) bool {
 // opened is told of the tree. If the DID document does not let this device write, it says why.
 func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
 	d.tree = t
-	if err := d.id.MayCommit(ctx, time.Now()); errors.Is(err, auth.ErrDevice) || errors.Is(err, auth.ErrDeactivated) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.locked = d.lockedOut(ctx, err)
+	if err := d.id.MayCommit(ctx, time.Now()); mayNot(err) {
+		_, d.locked = d.lockedOut(ctx, err) // no look has begun yet
 	}
 }
 
 // lookAgain makes the drive read-only if it must be.
 func (d *displacement) lookAgain(ctx context.Context, l *pinLook) error {
 	err := d.tree.LookAgain(ctx)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, auth.ErrDevice), errors.Is(err, auth.ErrDeactivated), errors.Is(err, auth.ErrScope):
-		why := d.lockedOut(ctx, err)
-		d.tree.Displace(fmt.Errorf("%w: %s", fs.ErrReadOnly, why), d.shared(l))
+	if mayNot(err) {
+		short, long := d.lockedOut(ctx, err)
+		d.tree.Displace(fmt.Errorf("%w: %s", fs.ErrReadOnly, short), d.shared(l))
 		d.mu.Lock()
-		d.locked = why
+		d.locked = long
 		d.mu.Unlock()
 	}
 	return err
+}
+
+// mayNot tells an answer of the identity from one that could not be had.
+func mayNot(err error) bool {
+	return errors.Is(err, auth.ErrDevice) || errors.Is(err, auth.ErrDeactivated) || errors.Is(err, auth.ErrScope)
 }
 
 // shared is the last commit that others went on from, as far as their pins tell: the newest
@@ -195,25 +195,39 @@ func (d *displacement) alert() string {
 	return d.locked
 }
 
-// lockedOut says in plain words why this device may not write any more, and what to do.
-func (d *displacement) lockedOut(ctx context.Context, err error) string {
-	if errors.Is(err, auth.ErrScope) {
-		return fmt.Sprintf("this device may not write any more: %v. What it has not handed over stays here: `ipfscloud aside list`. "+
-			"A device with all rights can approve it again: `ipfscloud device add` here asks for that", err)
+// lockedOut says in plain words why this device may not write any more, in a few words and with
+// what to do.
+func (d *displacement) lockedOut(ctx context.Context, err error) (short, long string) {
+	const kept = "What only this device has stays here: `ipfscloud aside list` and `ipfscloud aside export` show it and copy it out. "
+	if how := d.removed(ctx); how != "" {
+		return "this device was locked out of the identity",
+			"this device was locked out of the identity: it was " + how + ". Nothing that it writes reaches the drive any more; the drive is read-only here. " + kept +
+				"To join again, empty this home with `ipfscloud destroy` after that, and run `ipfscloud device add`"
 	}
-	when := ""
-	if history, err := auth.DeviceHistory(ctx, d.home.Keystore); err == nil {
-		for _, p := range history {
-			if p.This && p.Removed.Version != "" {
-				how := "revoked"
-				if p.Removed.By == auth.ByRecovery {
-					how = "left out when the identity was recovered with the recovery phrase"
-				}
-				when = fmt.Sprintf(": it was %s at %s", how, p.Removed.Time.Local().Format(time.DateTime))
-			}
+	if errors.Is(err, auth.ErrDeactivated) {
+		return "the identity was given up", "the identity was given up for good: nobody writes this drive any more. " + kept
+	}
+	return "this device may not write any more", fmt.Sprintf("this device may not write any more: %v. %s"+
+		"A device with all rights can let it in again: `ipfscloud device add` here asks for that", err, kept)
+}
+
+// removed says how and when the DID document was changed so that it does not list this device
+// any more; "" if it does.
+func (d *displacement) removed(ctx context.Context) string {
+	history, err := auth.DeviceHistory(ctx, d.home.Keystore)
+	if err != nil {
+		d.log.Warn("the history of the DID document", "error", err)
+		return ""
+	}
+	for _, p := range history {
+		if !p.This || p.Removed.Version == "" {
+			continue
 		}
+		how := "revoked"
+		if p.Removed.By == auth.ByRecovery {
+			how = "left out when the identity was recovered with the recovery phrase"
+		}
+		return how + " at " + p.Removed.Time.Local().Format(time.DateTime)
 	}
-	return fmt.Sprintf("this device was locked out of the identity%s. Nothing that it writes reaches the drive any more; the drive is read-only here. "+
-		"What only this device has stays here, and `ipfscloud aside list` and `ipfscloud aside export` show it and copy it out. "+
-		"To join again, empty this home with `ipfscloud destroy` after that, and run `ipfscloud device add`", when)
+	return ""
 }

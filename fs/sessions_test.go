@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -239,9 +240,20 @@ func TestBackupWithChangesOfItsOwn(t *testing.T) {
 	if old.hasDir("own") || !old.hasDir("4") {
 		t.Errorf("the drive has %+v", s)
 	}
-	aside, err := filepath.Glob(old.cfg.JournalDir + ".aside-*")
-	if err != nil || len(aside) != 1 || len(s.Alerts) == 0 {
-		t.Errorf("set aside: %v, %v; told: %v", aside, err, s.Alerts)
+	// The daemon makes an alert of it, for as long as it is there.
+	aside, err := fs.Asides(old.cfg.JournalDir, old.cfg.Vault)
+	if err != nil || len(aside) != 1 || aside[0].Changes != 1 || aside[0].Problem != "" {
+		t.Fatalf("set aside: %+v, %v", aside, err)
+	}
+	view, err := old.tree.OpenAside(ctx, aside[0].Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	var differ []string
+	err = view.Walk(ctx, func(d fs.Difference) error { differ = append(differ, string(d.Kind)+" "+d.Path); return nil })
+	if err != nil || !slices.Equal(differ, []string{"new own"}) {
+		t.Errorf("it has %q, %v", differ, err)
 	}
 }
 
