@@ -42,6 +42,7 @@ func openersAllowed() map[string]struct {
 		"daemon/cli/identityclaim.go": {[]string{"os.Open"}, "a claim"},
 		"daemon/identitysource.go":    {[]string{"os.ReadFile"}, "a log to recover from"},
 
+		"daemon/asideexport.go": {[]string{"os.Mkdir", "os.OpenRoot"}, "a directory that the owner names, for files in the clear; a Root follows no link out of it"},
 		"daemon/cli/outfile.go": {[]string{"os.Open"}, "a directory, to sync it"},
 		"daemon/cli/demo.go":    {[]string{"os.MkdirTemp", "os.WriteFile", "os.MkdirAll", "os.ReadFile"}, "in a directory that it has just made with a random name, for itself alone"},
 		"daemon/cli/man.go":     {[]string{"os.MkdirAll", "os.WriteFile"}, "for packages, when they are built"},

@@ -208,7 +208,12 @@ func (b *robbed) recover(dir string, f *forger) (wrote bool, err error) {
 		}
 		defer id.Phrase.Wipe()
 		phrase = id.Phrase
-		if id.DID != b.log.Last().ID.String() {
+		// It is at the place that the new phrase derives, wherever the thief has moved it.
+		place, err := phrase.PublishedName()
+		if err != nil {
+			return wrote, err
+		}
+		if at, _ := NameOf(id.DID); at != place || SelfCertifying(id.DID) != SelfCertifying(b.log.Last().ID.String()) {
 			return wrote, fmt.Errorf("recovered at %s", id.DID)
 		}
 		if s, err := Login(ctx, to, pass); err != nil {

@@ -5,12 +5,12 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A phrase alone does not tell its identity: a DID with a history is known from its log.
@@ -118,7 +118,7 @@ func Restore(ctx context.Context, cfg InitConfig, f Found, before func(dir strin
 
 // phraseDevice makes the first device of a phrase once more, in a new directory.
 func phraseDevice(ctx context.Context, cfg InitConfig, f Found) (*Identity, error) {
-	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+	if err := safefile.MakePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("restoring: %w", err)
 	}
 	c, err := deriveContents(cfg.Phrase)

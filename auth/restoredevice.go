@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The phrase of an identity with a history makes the keys of the device that was there
@@ -30,8 +31,8 @@ func restoreDevice(ctx context.Context, cfg InitConfig, f Found, before func(dir
 			_ = os.RemoveAll(dir)
 		}
 	}
-	temp, err := os.MkdirTemp(cfg.Dir, restoring)
-	if err != nil {
+	temp := filepath.Join(cfg.Dir, restoring+rand.Text())
+	if err := safefile.MakePrivate(temp); err != nil {
 		return nil, fmt.Errorf("restoring: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
@@ -78,11 +79,7 @@ func moveKeystore(to, from string) error {
 			return fmt.Errorf("restoring: %w", err)
 		}
 	}
-	d, err := os.Open(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return safefile.SyncDir(to)
 }
 
 // A did:key has one key, and all machines that were made with its phrase sign with it. So

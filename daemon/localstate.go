@@ -158,12 +158,8 @@ func checkState(h Home, accept bool) (notice error, err error) {
 }
 
 func syncDirectory(dir string) error {
-	d, err := os.Open(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err := safefile.SyncDir(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
