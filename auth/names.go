@@ -266,6 +266,9 @@ func (c *Client) SignName(ctx context.Context, public, msg []byte) ([]byte, erro
 // phrase derives: the phrase alone finds it there, and nobody who had the former key can
 // outbid it.
 func (x *extension) moveTo(p *Phrase, l *webvh.Log, id string, next *did.Change) error {
+	if next.Location != "" {
+		return nil // at a domain that the owner names
+	}
 	seed, err := p.derive(labelPublishing)
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func TestReaderHasNoEgressPassword(t *testing.T) {
 			t.Errorf("the %s is in the reader's %s", what, where)
 		}
 	}
-	b.says(ExitNotFound, "egress use", "pins")
+	b.says(ExitNotFound, "egress use", "egress", "peers")
 	a.umount()
 }
 

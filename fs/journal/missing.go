@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // lostSuffix: segments that do not follow on the others keep their bytes under such a name,
@@ -74,6 +76,9 @@ func (j *Journal) Has(after uint64) bool {
 
 // Exists reports whether a directory has a journal, or a part of one.
 func Exists(dir string) (bool, error) {
+	if err := safefile.CheckPrivate(dir); err != nil {
+		return false, err
+	}
 	names, err := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix))
 	if err != nil || len(names) > 0 {
 		return err == nil, err
