@@ -16,10 +16,13 @@ import (
 )
 
 // junkPins are pins that claim to be commits, newer than any.
+// highSequence is as high as a number may be at any time: what is higher is not looked at.
+const highSequence = uint64(1) << 40
+
 func junkPins(n int, vault string) (pins []cluster.Found) {
 	for i := range n {
 		pins = append(pins, cluster.Found{CID: crypt.Sum(crypt.DagPB, fmt.Appendf(nil, "junk %d", i)).String(), Metadata: map[string]string{
-			cluster.OwnerKey: ownerPrefix + "x", vaultKey: vault, deviceKey: "aaaaaaaaaaaaaaaa", sequenceKey: fmt.Sprintf("%016x", ^uint64(0)-uint64(i)),
+			cluster.OwnerKey: ownerPrefix + "x", vaultKey: vault, deviceKey: "aaaaaaaaaaaaaaaa", sequenceKey: fmt.Sprintf("%016x", highSequence-uint64(i)),
 		}})
 	}
 	return pins
@@ -64,7 +67,7 @@ func TestRestoreAmidJunk(t *testing.T) {
 	pins := junkPins(40, a.vault)
 	pins = append(pins, pinOf(oldName, oldCID), pinOf(name, cid))
 	relabelled := pinOf(oldName, oldCID) // an old commit that calls itself the newest
-	relabelled.Metadata[sequenceKey] = "fffffffffffffffe"
+	relabelled.Metadata[sequenceKey] = fmt.Sprintf("%016x", highSequence-1)
 	pins = append(pins, relabelled)
 
 	const wait = 300 * time.Millisecond
@@ -108,7 +111,7 @@ func TestCandidatesAreBounded(t *testing.T) {
 		c.add(&p)
 	}
 	all := c.all()
-	if len(all) != maxVaults || len(all[vault]) != maxOfVault || all[vault][0].name.Sequence != ^uint64(0) {
+	if len(all) != maxVaults || len(all[vault]) != maxOfVault || all[vault][0].name.Sequence != highSequence {
 		t.Errorf("%d vaults, %d commits", len(all), len(all[vault]))
 	}
 	if !slices.IsSortedFunc(all[vault], func(a, b pinned) int {
