@@ -47,9 +47,10 @@ var mutations = map[string]func(f *forger, d *draft){
 		})
 	},
 	"any hash dropped": func(f *forger, d *draft) {
-		list := listOf(d.params["nextKeyHashes"])
-		i := f.r.IntN(len(list))
-		d.params["nextKeyHashes"] = slices.Delete(list, i, i+1)
+		if list := listOf(d.params["nextKeyHashes"]); len(list) > 0 { // another mutation may have made it something else
+			i := f.r.IntN(len(list))
+			d.params["nextKeyHashes"] = slices.Delete(list, i, i+1)
+		}
 	},
 	"hashes full": func(f *forger, d *draft) {
 		list := listOf(d.params["nextKeyHashes"])
