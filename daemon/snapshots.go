@@ -256,26 +256,6 @@ func (s *Service) at(name string) (*fs.At, error) {
 	return &fs.At{Device: x.Device, Sequence: x.Sequence, Commit: cid}, nil
 }
 
-// meetSnapshots lists the snapshots that Egress has, on a machine that knows of none: it was
-// restored, and found its vault before it was mounted.
-func (s *Service) meetSnapshots(ctx context.Context, vault string) error {
-	if s.own == nil {
-		return nil
-	}
-	l := s.own.last
-	if _, err := os.Stat(s.p.Home.snapshotsFile()); l == nil || !errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if !slices.ContainsFunc(l.pins, func(p pinned) bool { return p.snapshot }) {
-		return nil
-	}
-	if err := l.meet(ctx); err != nil {
-		s.p.Log.Warn("asking Egress for snapshots", "error", err)
-		return nil
-	}
-	return s.snapshots.meet(vault, s.snapshotsAmong(ctx, l.pins))
-}
-
 // restoreSnapshots is how many snapshots are looked for, the newest.
 const restoreSnapshots = 100
 

@@ -72,9 +72,6 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
 		return nil, err
 	}
-	if err := s.meetSnapshots(ctx, vault); err != nil {
-		return nil, err
-	}
 	cfg.Retained = s.snapshots.sequences
 	if s.p.Snapshot != "" {
 		if cfg.At, err = s.at(s.p.Snapshot); err != nil {
