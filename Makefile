@@ -39,8 +39,8 @@ test:
 # Race detection is for the packages that share memory and do not contain Kubo: with it,
 # Kubo alone would take longer than all tests.
 test-race:
-	$(GO) test -race -p 1 -timeout 15m -skip RecoverFromAnyHistory ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
-	$(GO) test -race -short -timeout 15m ./fs
+	$(GO) test -race -p 1 -timeout 25m -skip RecoverFromAnyHistory ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
+	$(GO) test -race -short -timeout 25m ./fs
 
 # All that the other two leave: also the histories to recover from, which take minutes with
 # race detection and share nothing.
@@ -50,7 +50,7 @@ test-parts:
 
 # The whole program, with kernel, Kubo, cluster and browser.
 test-whole:
-	$(GO) test -parallel 4 -timeout 20m ./daemon/cli
+	$(GO) test -parallel 4 -timeout 30m ./daemon/cli
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.
