@@ -39,16 +39,18 @@ test:
 # Race detection is for the packages that share memory and do not contain Kubo: with it,
 # Kubo alone would take longer than all tests.
 test-race:
-	$(GO) test -race -p 1 -timeout 15m ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
-	$(GO) test -race -short -timeout 15m ./fs
+	$(GO) test -race -p 1 -timeout 25m -skip RecoverFromAnyHistory ./auth/... ./fs/crypt ./fs/journal ./fs/fstest ./fs/fuse
+	$(GO) test -race -short -timeout 25m ./fs
 
-# All that the other two leave.
+# All that the other two leave: also the histories to recover from, which take minutes with
+# race detection and share nothing.
 test-parts:
+	$(GO) test -timeout 20m -run RecoverFromAnyHistory ./auth
 	$(GO) test -p 1 -timeout 20m $$($(GO) list ./... | grep -vE '/(auth|fs/(crypt|journal|fstest|fuse)|daemon/cli)(/|$$)')
 
 # The whole program, with kernel, Kubo, cluster and browser.
 test-whole:
-	$(GO) test -parallel 4 -timeout 20m ./daemon/cli
+	$(GO) test -parallel 4 -timeout 30m ./daemon/cli
 
 # The programs of an Egress node: Kubo as this module has it, and the cluster service from
 # a module of its own, for its libraries are older ones.
@@ -84,6 +86,7 @@ soak:
 	contrib/install-needs test
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'Kill|Power' -v ./daemon/cli
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 1h -run 'Faults|Move|Cost' -v ./cluster
+	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run RecoverFromAnyHistory -v ./auth
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run 'AgainstLocalDisk|Exercisers' ./fs/fuse
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 30m -run Booted -v ./packaging/systemd
 	IPFSCLOUD_SOAK=1 $(GO) test -count=1 -timeout 4h -run Model ./fs
@@ -91,6 +94,7 @@ soak:
 	$(GO) test -count=200 -timeout 1h -run ChangesDuring ./fs
 	$(GO) test -run xxx -fuzz FuzzRecords -fuzztime 10m ./fs
 	$(GO) test -run xxx -fuzz FuzzDecoders -fuzztime 5m ./fs/crypt
+	$(GO) test -run xxx -fuzz FuzzFilter -fuzztime 2m ./daemon/printable
 	$(GO) test -run xxx -fuzz FuzzCanonical -fuzztime 2m ./auth/did/jcs
 	$(GO) test -run xxx -fuzz FuzzParseKeystore -fuzztime 2m ./auth
 	$(GO) test -run xxx -fuzz FuzzLog -fuzztime 3m ./auth/did/webvh

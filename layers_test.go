@@ -25,37 +25,44 @@ type layer struct {
 	inTests []string
 }
 
-// layers is the architecture. A package that is not listed here may not exist.
+// layers is the architecture. A package that is not listed here may not exist. fs/safefile is
+// the one package of fs that auth and cluster import too: all open their files by it, and it
+// knows none of them by name.
 func layers() map[string]layer {
 	return map[string]layer{
-		"":                        {ours: []string{"daemon/cli"}},
-		"auth":                    {ours: []string{"auth/claim", "auth/did", "auth/did/webvh", "auth/login"}, fenced: []string{"aries"}},
-		"auth/login":              {ours: []string{"auth/claim", "auth/did", "auth/did/webvh"}},
-		"auth/claim":              {ours: []string{"auth/did"}, fenced: []string{"aries"}},
-		"auth/did":                {fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"":     {ours: []string{"daemon/cli"}},
+		"auth": {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "auth/peercred"}, fenced: []string{"aries"}, inTests: []string{"auth/did/jcs", "auth/did/proof"}},
+		// A leaf that every layer may use, so that no socket has a check of its own.
+		"auth/peercred":           {ours: []string{"fs/safefile"}},
+		"auth/login":              {ours: []string{"fs/safefile", "auth/claim", "auth/did", "auth/did/webvh"}, inTests: []string{"auth/did/fetch"}},
+		"auth/claim":              {ours: []string{"auth/did", "auth/did/fetch"}, fenced: []string{"aries"}},
+		"auth/did":                {ours: []string{"auth/did/fetch"}, fenced: []string{"aries"}, inTests: []string{"auth/did/didtest", "auth/did/webvh"}},
+		"auth/did/fetch":          {},
 		"auth/did/jcs":            {},
 		"auth/did/proof":          {ours: []string{"auth/did", "auth/did/jcs"}},
 		"auth/did/didtest":        {ours: []string{"auth/did"}},
-		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
-		"fs":                      {ours: []string{"fs/crypt", "fs/deadline", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
+		"auth/did/webvh":          {ours: []string{"auth/did", "auth/did/fetch", "auth/did/jcs", "auth/did/proof"}, inTests: []string{"auth/did/didtest"}},
+		"fs":                      {ours: []string{"fs/safefile", "fs/crypt", "fs/deadline", "fs/journal"}, inTests: []string{"fs", "fs/fstest"}},
 		"fs/crypt":                {},
 		"fs/deadline":             {},
-		"fs/journal":              {},
-		"fs/ipfs":                 {ours: []string{"fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
-		"fs/fuse":                 {ours: []string{"fs", "fs/deadline"}, fenced: []string{"go-fuse"}, inTests: []string{"fs/fstest"}},
+		"fs/safefile":             {},
+		"fs/journal":              {ours: []string{"fs/safefile"}},
+		"fs/ipfs":                 {ours: []string{"fs/safefile", "auth/peercred", "fs", "fs/crypt"}, fenced: []string{"ipfs"}, inTests: []string{"fs/fstest"}},
+		"fs/fuse":                 {ours: []string{"fs/safefile", "fs", "fs/deadline"}, fenced: []string{"go-fuse"}, inTests: []string{"fs/fstest"}},
 		"fs/fstest":               {ours: []string{"fs", "fs/crypt"}},
-		"cluster":                 {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
-		"cluster/fleet":           {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"cluster":                 {ours: []string{"fs/safefile"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
+		"cluster/fleet":           {ours: []string{"fs/safefile", "auth/peercred"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
 		"cluster/fleet/fleettest": {ours: []string{"cluster/fleet"}},
 		"daemon": {
-			ours: []string{"auth", "auth/claim", "auth/did", "auth/did/webvh", "auth/login", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
+			ours: []string{"fs/safefile", "auth", "auth/claim", "auth/did", "auth/did/fetch", "auth/did/webvh", "auth/login", "auth/peercred", "cluster", "cluster/fleet", "fs", "fs/crypt", "fs/journal", "fs/ipfs", "fs/fuse",
 				"daemon/horizon", "daemon/grafia"},
 			inTests: []string{"fs/fstest"},
 		},
-		"daemon/horizon":     {inTests: []string{"daemon/browsertest"}},
+		"daemon/horizon":     {ours: []string{"auth/peercred", "daemon/printable"}, inTests: []string{"daemon/browsertest"}},
 		"daemon/browsertest": {},
 		"daemon/grafia":      {},
-		"daemon/cli":         {ours: []string{"daemon", "auth"}, inTests: []string{"cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
+		"daemon/printable":   {},
+		"daemon/cli":         {ours: []string{"fs/safefile", "daemon", "daemon/printable", "auth"}, inTests: []string{"cluster", "cluster/fleet", "cluster/fleet/fleettest", "daemon/browsertest"}},
 		"contrib/bench":      {},
 		"packaging/systemd":  {inTests: []string{"cluster/fleet/fleettest"}},
 		"packaging":          {inTests: []string{"cluster/fleet", "cluster/fleet/fleettest"}},
@@ -225,6 +232,107 @@ func TestOneExit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Only auth/peercred opens unix sockets and reads the credentials of peers, so no socket
+// can be served without the check of who calls. A listener that is given a network by name
+// at run time would get around this; there is none.
+func TestSocketsCheckWhoCalls(t *testing.T) {
+	for _, p := range packages(t) {
+		if n := p.name(); n == "auth/peercred" || n == "fs/safefile" { // which makes the socket for it
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if len(n.Args) == 0 {
+					return
+				}
+				s, ok := n.Fun.(*ast.SelectorExpr)
+				lit, text := n.Args[min(1, len(n.Args)-1)].(*ast.BasicLit) // ListenConfig.Listen has a context first
+				if first, ok := n.Args[0].(*ast.BasicLit); ok {
+					lit, text = first, true
+				}
+				if ok && text && s.Sel.Name == "Listen" && strings.HasPrefix(lit.Value, `"unix`) {
+					t.Errorf("%s: listens on a unix socket; peercred.Listen does, and checks who calls", at)
+				}
+			case *ast.SelectorExpr:
+				switch n.Sel.Name {
+				case "ListenUnix", "ListenUnixgram", "SO_PEERCRED", "GetsockoptUcred":
+					t.Errorf("%s: %s is for auth/peercred alone", at, n.Sel.Name)
+				}
+			}
+		})
+	}
+}
+
+// What fetches for strangers goes through auth/did/fetch: in auth nobody uses a transport
+// of net/http that would connect anywhere.
+func TestAuthFetchesByOneTransport(t *testing.T) {
+	for _, p := range packages(t) {
+		if n := p.name(); n == "auth/did/fetch" || n != "auth" && !strings.HasPrefix(n, "auth/") {
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "http" {
+				switch s.Sel.Name {
+				case "DefaultTransport", "DefaultClient", "Transport", "Get", "Head", "Post", "PostForm":
+					t.Errorf("%s: http.%s connects anywhere; fetch.New() does not", at, s.Sel.Name)
+				}
+			}
+		})
+	}
+}
+
+// What commands say goes through one filter: nothing else writes to standard output or
+// standard error, and what a terminal obeys stands in one file. cli.Run opens them; main of
+// the demonstration of a login is no part of the program.
+func TestOneWayOut(t *testing.T) {
+	opened := 0
+	for _, p := range packages(t) {
+		if p.name() == "contrib/login-demo" {
+			continue
+		}
+		inspect(t, &p, func(at token.Position, n ast.Node) {
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				switch {
+				case !prints(n):
+				case p.name() == "daemon/cli" && filepath.Base(at.Filename) == "cli.go" && opened < 2:
+					opened++
+				default:
+					t.Errorf("%s: writes past the filter", at)
+				}
+			case *ast.BasicLit:
+				if strings.HasPrefix(p.name(), "daemon") && n.Kind == token.STRING && filepath.Base(at.Filename) != "output.go" && strings.Contains(n.Value, `\x1b`) {
+					t.Errorf("%s: a sequence for a terminal", at)
+				}
+			}
+		})
+	}
+	if opened != 2 {
+		t.Errorf("standard output and standard error are opened %d times", opened)
+	}
+}
+
+func prints(s *ast.SelectorExpr) bool {
+	x, ok := s.X.(*ast.Ident)
+	if !ok {
+		return false
+	}
+	switch x.Name {
+	case "os":
+		return s.Sel.Name == "Stdout" || s.Sel.Name == "Stderr"
+	case "fmt":
+		return strings.HasPrefix(s.Sel.Name, "Print")
+	case "log":
+		return strings.HasPrefix(s.Sel.Name, "Print") || strings.HasPrefix(s.Sel.Name, "Panic")
+	}
+	return false
 }
 
 func ends(s *ast.SelectorExpr) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,12 +12,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/auth/peercred"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
 	agentConns   = 128 // at once
 	holderName   = 256 // bytes
-	socketMode   = 0o600
+	lockMode     = 0o600
 	idleDeadline = requestDeadline
 )
 
@@ -31,8 +33,7 @@ type Agent struct {
 	path     string
 	session  *Session
 	lock     *os.File // flock: one agent a socket
-	listener *net.UnixListener
-	admit    func(uid uint32) bool
+	listener *peercred.Listener
 
 	conns sync.WaitGroup
 
@@ -52,7 +53,6 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 	a := &Agent{
 		path: path, session: s,
 		open: make(map[net.Conn]struct{}), holders: make(map[net.Conn]string), quit: make(chan struct{}),
-		admit: func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() },
 	}
 	defer func() {
 		if err != nil {
@@ -62,7 +62,7 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 	if err := privateDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if a.lock, err = os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, socketMode); err != nil {
+	if a.lock, err = safefile.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, lockMode); err != nil {
 		return nil, fmt.Errorf("locking the agent's socket: %w", err)
 	}
 	if err := unix.Flock(int(a.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
@@ -71,20 +71,8 @@ func Listen(path string, s *Session) (_ *Agent, err error) {
 		return nil, fmt.Errorf("locking the agent's socket: %w", err)
 	}
 	// Whoever holds the lock is alone: a socket that is still there has no agent.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("removing a dead agent's socket: %w", err)
-	}
-	err = withShortPath(path, func(p string) error {
-		a.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: p, Net: "unix"})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listening at %s: %w", path, err)
-	}
-	a.listener.SetUnlinkOnClose(false) // by our own path, while we have the lock
-	// Until here the directory alone keeps others out.
-	if err := os.Chmod(path, socketMode); err != nil {
-		return nil, fmt.Errorf("protecting the agent's socket: %w", err)
+	if a.listener, err = peercred.Listen(path); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
@@ -100,7 +88,7 @@ func ServeAgent(ctx context.Context, path string, s *Session) error {
 
 // privateDir makes a directory, or checks that it is this user's and nobody else's.
 func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return fmt.Errorf("making the directory of the agent's socket: %w", err)
 	}
 	var st unix.Stat_t
@@ -222,8 +210,7 @@ func (a *Agent) end() {
 // release gives everything back; also what Listen has made so far.
 func (a *Agent) release() {
 	if a.listener != nil {
-		a.listener.Close()
-		_ = os.Remove(a.path) // ours while we have the lock; a rest of it does no harm
+		a.listener.Close() // removes the socket, which is ours while we have the lock
 	}
 	_ = a.session.Close() // never fails
 	if a.lock != nil {
@@ -234,9 +221,6 @@ func (a *Agent) release() {
 // serve answers one connection until it ends.
 func (a *Agent) serve(ctx context.Context, conn *net.UnixConn) {
 	defer a.remove(conn)
-	if uid, err := peerUID(conn); err != nil || !a.admit(uid) {
-		return
-	}
 	for {
 		if err := conn.SetDeadline(time.Now().Add(idleDeadline)); err != nil {
 			return
@@ -299,8 +283,10 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 		err = s.TakeLog(ctx, req.Data)
 	case opDevices:
 		resp.Data, err = s.encodeDevices(ctx)
-	case opMayWrite:
-		err = s.mayWriteAt(ctx, req.Device, req.Data)
+	case opJudge:
+		resp.Data, err = s.judge(ctx, req.Data)
+	case opMayCommit:
+		err = s.mayCommit(ctx, req.Data)
 	case opNotes:
 		resp.Data, err = s.Notes(ctx)
 	case opTakeNotes:
@@ -310,9 +296,9 @@ func (a *Agent) do(ctx context.Context, conn net.Conn, req *request) (resp respo
 	case opAuthenticate:
 		resp.Data, err = s.authenticate(ctx, req)
 	case opPublishing:
-		resp.Data, err = s.PublishingKey(ctx)
+		resp.Version, resp.List, err = s.PublishingKeys(ctx)
 	case opSignName:
-		resp.Data, err = s.SignName(ctx, req.Data)
+		resp.Data, err = s.SignName(ctx, req.Extra, req.Data)
 	case opHold:
 		err = a.hold(conn, req.Who)
 	case opLogout:
@@ -364,23 +350,4 @@ func (a *Agent) holderNames() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// peerUID is the user who made the connection, as the kernel says.
-func peerUID(conn *net.UnixConn) (uint32, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return 0, err
-	}
-	if credErr != nil {
-		return 0, credErr
-	}
-	return cred.Uid, nil
 }

@@ -38,11 +38,7 @@ func TestAgentAuthenticates(t *testing.T) {
 	}
 	answer := func() (*siop.Login, error) {
 		t.Helper()
-		r, err := service.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := c.Authenticate(ctx, r.Challenge())
+		token, err := c.Authenticate(ctx, service.Begin().Challenge())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/cluster-labs/ipfscloud/auth/claim"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The claims about an identity lie beside its keystore, sealed for the device: who they
@@ -110,7 +111,7 @@ func (s *Session) readClaims() ([]string, error) {
 	}
 	var sealed, b []byte
 	if err == nil {
-		sealed, err = os.ReadFile(path)
+		sealed, err = safefile.ReadFile(path)
 	}
 	if err == nil {
 		b, err = openHPKE(s.keys.agreement, []byte(claimsInfo), sealed)

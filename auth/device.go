@@ -263,7 +263,7 @@ func Approve(ctx context.Context, dir string, passphrase []byte, r *Request, g G
 		}
 		return nil
 	}
-	doc, err := writeNext(ctx, dir, passphrase, false, edit, func(doc *did.Document, c *contents) error {
+	doc, err := writeNext(ctx, dir, passphrase, plain, edit, func(doc *did.Document, c *contents) error {
 		n, err := parseNotes(c.extension.notes)
 		if err != nil {
 			return fmt.Errorf("%w: %w", err, ErrKeystore)
@@ -296,7 +296,8 @@ func withoutDevice(keys []did.Key, public []byte) []did.Key {
 }
 
 // Revoke takes a device out of the document, and its update key out of what the log has
-// committed to; and with it whatever next keys are nobody's. ErrNoDevice; ErrInvalid for
+// committed to; and with it whatever next keys are nobody's. If the DID has an IPNS name for
+// its domain, it moves to that of a fresh key, which the device does not have. ErrNoDevice; ErrInvalid for
 // this device itself, and what Update fails with.
 func Revoke(ctx context.Context, dir string, passphrase []byte, device string) (*did.Document, error) {
 	own, err := Inspect(dir)
@@ -306,7 +307,7 @@ func Revoke(ctx context.Context, dir string, passphrase []byte, device string) (
 	if device == own.Device {
 		return nil, fmt.Errorf("a device does not revoke itself; do it on another one, or `destroy` it: %w", ErrInvalid)
 	}
-	return writeNext(ctx, dir, passphrase, false, func(doc *did.Document, next *did.Change) error {
+	return writeNext(ctx, dir, passphrase, freshName, func(doc *did.Document, next *did.Change) error {
 		n := len(next.Keys)
 		for _, k := range next.Keys {
 			if deviceID(k.Public) == device {
@@ -341,9 +342,8 @@ func forgetNext(ctx context.Context, dir string, doc *did.Document, next *did.Ch
 	if err != nil {
 		return err
 	}
-	forget, err := stale(l, stays)
-	next.Forget = append(next.Forget, forget...)
-	return err
+	next.Forget = append(next.Forget, stale(l, stays)...)
+	return nil
 }
 
 // errUnchanged: an edit has nothing to change; no version is written.

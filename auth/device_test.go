@@ -281,8 +281,8 @@ func TestGrants(t *testing.T) {
 			t.Errorf("granted %+v, the document says %+v", g, got)
 		}
 		for at, want := range map[time.Time]bool{end.Add(-time.Second): g.Scope != ScopeRead, end.Add(time.Second): g.Scope == ScopeFull} {
-			if err := MayWrite(last, r.Device(), at); (err == nil) != want {
-				t.Errorf("%+v at %v: %v", g, at, err)
+			if v, err := NewHistory(last, nil).Standing(r.Device(), at); err != nil || (v.Standing == StandingWriter) != want {
+				t.Errorf("%+v at %v: %+v, %v", g, at, v, err)
 			}
 		}
 		l, err := ReadLog(ctx, readLog(t, dir))
@@ -296,8 +296,8 @@ func TestGrants(t *testing.T) {
 			t.Errorf("approved again: %v, %v, after %v", again.Document.Version, err, done.Document.Version)
 		}
 	}
-	if err := MayWrite(last, "aaaaaaaaaaaaaaaa", time.Now()); !errors.Is(err, ErrScope) {
-		t.Errorf("a device that is not there: %v", err)
+	if v, err := NewHistory(last, nil).Standing("aaaaaaaaaaaaaaaa", time.Now()); err != nil || v.Standing != StandingUnknown {
+		t.Errorf("a device that is not there: %+v, %v", v, err)
 	}
 	// Other programs read the end as the controlled identifiers' "expires".
 	if !strings.Contains(string(readLog(t, dir)), `"expires":"`+end.Format(time.RFC3339)+`"`) {

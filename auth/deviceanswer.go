@@ -169,6 +169,51 @@ func Join(ctx context.Context, cfg InitConfig, text []byte,
 	return id, &a, nil
 }
 
+// ReadAnswer opens a newer answer to the request with which the device in dir has joined.
+// The caller has compared the code. ErrNotRecipient: the answer is to another device or
+// request. ErrInvalid: it is about another identity.
+func ReadAnswer(ctx context.Context, dir string, passphrase, text []byte) (*Answer, error) {
+	sealed, err := AnswerBytes(text)
+	if err != nil {
+		return nil, err
+	}
+	var a Answer
+	err = change(ctx, dir, passphrase, func(k *keystore, c *contents, master *secret, _ int) (bool, error) {
+		if c.extension == nil {
+			return false, fmt.Errorf("a did:key has no devices: %w", ErrInvalid)
+		}
+		seeds, err := c.extension.seeds(master)
+		if err != nil {
+			return false, err
+		}
+		defer wipeAll(seeds)
+		first, err := nextKeys(seeds[len(seeds)-1], 0)
+		if err != nil {
+			return false, err
+		}
+		r, err := newRequest(c, first[0])
+		if err != nil {
+			return false, err
+		}
+		b, err := openHPKE(c.agreement, append([]byte(answerInfo), r.raw...), sealed)
+		if err != nil {
+			return false, fmt.Errorf("the answer is not for this device: %w", err)
+		}
+		defer clear(b)
+		if err := json.Unmarshal(b, &a); err != nil {
+			return false, fmt.Errorf("the answer: %v: %w", err, ErrInvalid)
+		}
+		if SelfCertifying(a.DID) != SelfCertifying(k.did) {
+			return false, fmt.Errorf("the answer is about %.200s, this is a device of %s: %w", a.DID, k.did, ErrInvalid)
+		}
+		return false, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
 // Waits tells whether the keystore in a directory has the keys of a device that waits for
 // its approval, as far as that can be told without the passphrase; one that waits for the
 // identity of a phrase looks the same.

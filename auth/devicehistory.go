@@ -51,7 +51,7 @@ func DeviceHistory(ctx context.Context, dir string) ([]DevicePast, error) {
 	}
 	var list []DevicePast
 	at := map[string]int{} // of the devices that stand in the entry before
-	err = eachEntry(l, func(n int, doc *did.Document, by string) {
+	eachEntry(l, func(n int, doc *did.Document, by string) {
 		e := l.Entry(n)
 		change := DeviceChange{Version: e.VersionID, Time: e.Time, By: by}
 		now := map[string]int{}
@@ -61,6 +61,9 @@ func DeviceHistory(ctx context.Context, dir string) ([]DevicePast, error) {
 				continue
 			}
 			id := deviceID(public)
+			if _, twice := now[id]; twice { // under two names: it comes and goes once
+				continue
+			}
 			i, ok := at[id]
 			if !ok {
 				i = len(list)
@@ -76,12 +79,12 @@ func DeviceHistory(ctx context.Context, dir string) ([]DevicePast, error) {
 		}
 		at = now
 	})
-	return list, err
+	return list, nil
 }
 
 // eachEntry goes through a log with the documents, and who has signed each.
-func eachEntry(l *webvh.Log, visit func(n int, doc *did.Document, by string)) error {
-	_, err := walkOwners(l, func(n int, doc *did.Document, signers map[string]bool, recovered bool) {
+func eachEntry(l *webvh.Log, visit func(n int, doc *did.Document, by string)) {
+	walkOwners(l, func(n int, doc *did.Document, signers map[string]bool, recovered bool) {
 		by := ""
 		for d := range signers {
 			by = d
@@ -91,5 +94,4 @@ func eachEntry(l *webvh.Log, visit func(n int, doc *did.Document, by string)) er
 		}
 		visit(n, doc, by)
 	})
-	return err
 }

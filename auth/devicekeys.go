@@ -2,8 +2,11 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -82,25 +85,6 @@ func grantOf(doc *did.Document, public []byte) Grant {
 	return g
 }
 
-// MayWrite tells whether a document lets a device commit at a time. ErrScope.
-func MayWrite(doc *did.Document, device string, at time.Time) error {
-	for _, k := range doc.KeysFor(did.Authentication) {
-		public, err := k.Ed25519()
-		if err != nil || !names(doc, device, public) {
-			continue
-		}
-		g := grantOf(doc, public)
-		switch {
-		case g.Scope == ScopeRead:
-			return fmt.Errorf("device %s is there to read: %w", device, ErrScope)
-		case g.Scope == ScopeWrite && at.After(g.Until):
-			return fmt.Errorf("device %s could write until %s: %w", device, g.Until.Format(time.RFC3339), ErrScope)
-		}
-		return nil
-	}
-	return fmt.Errorf("device %.40q is not in the document of %s: %w", device, doc.ID, ErrScope)
-}
-
 // commitNext makes a change commit to the next update key of a device, with its mark.
 func commitNext(c *did.Change, device string, keys [][]byte) error {
 	for _, k := range keys {
@@ -130,23 +114,23 @@ func hashOf(public []byte) (string, error) {
 // entry brought the device too, or the recovery key signed it: nobody else can pass a key of
 // his own off as another device's. What is in no entry of the map is a mark, the recovery
 // key, or of nobody.
-func nextOwners(l *webvh.Log) (map[string]string, error) {
+func nextOwners(l *webvh.Log) map[string]string {
 	return walkOwners(l, func(int, *did.Document, map[string]bool, bool) {})
 }
 
 // walkOwners is nextOwners and calls visit with each entry: its document, the devices that
-// have signed it, and whether a recovery key has.
-func walkOwners(l *webvh.Log, visit func(n int, doc *did.Document, signers map[string]bool, recovered bool)) (owner map[string]string, err error) {
-	owner = map[string]string{}
-	var before []string
+// have signed it, and whether a recovery key has. A document that cannot be read, as there
+// may be one from before a log had a recovery key, lists nothing.
+func walkOwners(l *webvh.Log, visit func(n int, doc *did.Document, signers map[string]bool, recovered bool)) map[string]string {
+	owner := map[string]string{}
+	had := map[string]bool{} // hashes of the entry before
+	var recovery []string
 	listed := map[string]bool{}
 	for n := 1; n <= l.Len(); n++ {
-		e := l.Entry(n)
-		doc, err := did.Parse(e.ID.String(), e.State())
+		doc, err := l.DocumentAt(n)
 		if err != nil {
-			return nil, err
+			doc = &did.Document{ID: l.Entry(n).ID.String()}
 		}
-		hashes, recovery := l.NextKeyHashes(n), webvh.RecoveryHashes(before)
 		signers := map[string]bool{}
 		recovered := false
 		for _, k := range l.Signers(n) {
@@ -162,9 +146,14 @@ func walkOwners(l *webvh.Log, visit func(n int, doc *did.Document, signers map[s
 				devices[deviceID(p)] = true
 			}
 		}
+		hashes := l.NextKeyHashes(n)
+		has := map[string]bool{}
+		for _, h := range hashes {
+			has[h] = true
+		}
 		now := map[string]string{}
 		for _, h := range hashes {
-			if slices.Contains(before, h) {
+			if had[h] {
 				if d, ok := owner[h]; ok {
 					now[h] = d
 				}
@@ -172,24 +161,78 @@ func walkOwners(l *webvh.Log, visit func(n int, doc *did.Document, signers map[s
 			}
 			for d := range devices {
 				// Without a mark, what stands in the first entry is its only device's.
-				if n == 1 && len(devices) == 1 || webvh.Marked(hashes, d, h) && (signers[d] || !listed[d] || recovered) {
+				if n == 1 && len(devices) == 1 || (signers[d] || !listed[d] || recovered) && has[webvh.MarkDevice(d, h)] {
 					now[h] = d
 				}
 			}
 		}
 		visit(n, doc, signers, recovered)
-		owner, before, listed = now, hashes, devices
+		owner, had, listed, recovery = now, has, devices, webvh.RecoveryHashes(hashes)
 	}
-	return owner, nil
+	return owner
+}
+
+// crowded are the hashes that a change must forget besides, for the list to have room for
+// what the change adds. A thief may have filled it up. Hashes that belong to no device go
+// first (and always, if the change is to draw keys anew); then those of the devices that
+// came last, which stay in the document, and cannot change it any more.
+func crowded(l *webvh.Log, next did.Change, own, used string, fresh bool) ([]string, error) {
+	gone := map[string]bool{used: true}
+	for _, h := range next.Forget {
+		gone[h] = true
+	}
+	left := func() int {
+		n := map[string]bool{}
+		for _, h := range slices.Concat(l.Params().NextKeyHashes, next.NextHashes) {
+			if !gone[h] || slices.Contains(next.NextHashes, h) {
+				n[h] = true
+			}
+		}
+		return len(n)
+	}
+	var forget []string
+	drop := func(hashes ...string) {
+		for _, h := range hashes {
+			gone[h] = true
+		}
+		forget = append(forget, hashes...)
+	}
+	if fresh || left() > webvh.MaxKeys {
+		listed := map[string]bool{own: true}
+		for _, k := range next.Keys {
+			listed[deviceID(k.Public)] = true
+		}
+		drop(stale(l, func(d string) bool { return listed[d] })...)
+	}
+	if left() <= webvh.MaxKeys {
+		return forget, nil
+	}
+	came := map[string]int{}
+	owner := walkOwners(l, func(n int, doc *did.Document, _ map[string]bool, _ bool) {
+		for _, k := range doc.KeysFor(did.Authentication) {
+			if p, err := k.Ed25519(); err == nil && came[deviceID(p)] == 0 {
+				came[deviceID(p)] = n
+			}
+		}
+	})
+	hashes := slices.SortedFunc(maps.Keys(owner), func(a, b string) int {
+		return cmp.Or(came[owner[b]]-came[owner[a]], strings.Compare(a, b))
+	})
+	for _, h := range hashes {
+		if d := owner[h]; d != own && left() > webvh.MaxKeys {
+			drop(h, webvh.MarkDevice(d, h))
+		}
+	}
+	if n := left(); n > webvh.MaxKeys {
+		return nil, fmt.Errorf("%d next keys and marks, at most %d: %w", n, webvh.MaxKeys, ErrInvalid)
+	}
+	return forget, nil
 }
 
 // stale are the hashes to forget when only some devices stay: those of others, of nobody,
 // and the marks of keys that are gone. The recovery key's stay.
-func stale(l *webvh.Log, stays func(device string) bool) ([]string, error) {
-	owner, err := nextOwners(l)
-	if err != nil {
-		return nil, err
-	}
+func stale(l *webvh.Log, stays func(device string) bool) []string {
+	owner := nextOwners(l)
 	hashes := l.Params().NextKeyHashes
 	keep := map[string]bool{}
 	for _, h := range webvh.RecoveryHashes(hashes) {
@@ -200,5 +243,5 @@ func stale(l *webvh.Log, stays func(device string) bool) ([]string, error) {
 			keep[h], keep[webvh.MarkDevice(d, h)] = true, true
 		}
 	}
-	return slices.DeleteFunc(hashes, func(h string) bool { return keep[h] }), nil
+	return slices.DeleteFunc(slices.Clone(hashes), func(h string) bool { return keep[h] })
 }

@@ -47,6 +47,9 @@ var (
 	ErrRollback = siop.ErrRollback
 	// ErrUnavailable: something did not answer within its deadline; trying again may help.
 	ErrUnavailable = siop.ErrUnavailable
+	// ErrClock: what was found is dated ahead of this machine's clock. It is an
+	// ErrUnavailable.
+	ErrClock = fmt.Errorf("the newest entry of the log is dated in the future; check the date and time of this computer, and try again: %w", ErrUnavailable)
 
 	// ErrPurpose: a message to sign does not begin with a purpose of this software.
 	ErrPurpose = errors.New("message without a purpose")

@@ -21,7 +21,7 @@ const labelGuard = "ipfscloud/v1/keystore/next" // of the key that seals the gua
 
 // extension is what the contents of format 2 have besides: the keys of the log.
 type extension struct {
-	publishing *secret // Ed25519 seed of the IPNS name; nil where it is not known
+	publishing *secret // Ed25519 seeds of the present and former IPNS names; nil where none is known
 	notes      []byte  // what the devices of the identity say of themselves; see notes
 	// guarded is the seed of this device's update keys, sealed under a key of its own; two of
 	// them while the keys are drawn anew. A login does not open it: the next keys are had with the passphrase only, never from
@@ -42,7 +42,7 @@ func (x *extension) size() int {
 	}
 	n := 1 + 4 + len(x.notes) + nonceSize + 2 + len(x.guarded)
 	if x.publishing != nil {
-		n += seedSize
+		n += len(x.publishing.bytes())
 	}
 	return n
 }
@@ -55,7 +55,7 @@ func (x *extension) append(b []byte) []byte {
 	if x.publishing == nil {
 		b = append(b, 0)
 	} else {
-		b = append(b, seedSize)
+		b = append(b, byte(len(x.publishing.bytes())))
 		b = append(b, x.publishing.bytes()...)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(x.notes)))
@@ -64,11 +64,11 @@ func (x *extension) append(b []byte) []byte {
 	return appendText16(b, string(x.guarded))
 }
 
-// parse reads what append wrote; the publishing seed stays the reader's.
+// parse reads what append wrote; the publishing seeds stay the reader's.
 func (x *extension) parse(r *reader) (publishing []byte) {
 	publishing = r.block(1)
-	if n := len(publishing); n != 0 && n != seedSize && r.err == nil {
-		r.err = fmt.Errorf("publishing key of %d bytes", n)
+	if n := len(publishing); (n%seedSize != 0 || n > namesMax*seedSize) && r.err == nil {
+		r.err = fmt.Errorf("publishing keys of %d bytes", n)
 	}
 	x.notes = bytes.Clone(r.block(4))
 	r.fill(x.guard[:])

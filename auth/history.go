@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
@@ -90,6 +91,9 @@ func (s *Session) TakeNotes(_ context.Context, b []byte) error {
 	if err != nil || !s.history {
 		return err
 	}
+	if err := s.learnPublishing(n); err != nil {
+		return err
+	}
 	s.document.Lock()
 	defer s.document.Unlock()
 	for _, st := range n.statements {
@@ -138,6 +142,7 @@ func (s *Session) newest(ctx context.Context) (*did.Document, error) {
 // accept makes a document that was resolved the newest one.
 func (s *Session) accept(ctx context.Context, doc *did.Document) error {
 	var log []byte
+	var past *webvh.Log
 	var now stamp
 	if s.history {
 		// The stamp is from before the file is read, so that a change meanwhile shows.
@@ -149,13 +154,13 @@ func (s *Session) accept(ctx context.Context, doc *did.Document) error {
 		if doc, err = l.Document(); err != nil {
 			return err
 		}
-		log = l.Bytes()
+		log, past = l.Bytes(), l
 	}
 	s.document.Lock()
 	defer s.document.Unlock()
 	if seen := s.document.newest; seen != nil && !doc.Version.Follows(seen.Version) {
 		return fmt.Errorf("version %s of %s, seen before was %s: %w", doc.Version, s.did, seen.Version, ErrRollback)
 	}
-	s.document.newest, s.document.log, s.document.stamp = doc, log, now
+	s.document.newest, s.document.log, s.document.past, s.document.stamp = doc, log, past, now
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const deviceNameMax = 64 // bytes
@@ -36,6 +37,10 @@ type InitConfig struct {
 	KDF KDF
 	// Resolver of DIDs; nil is DefaultResolver().
 	Resolver *did.Resolver
+
+	// first makes the keystore's slot; nil makes that of the passphrase. A test that makes
+	// thousands of keystores has no time for Argon2.
+	first slotMaker
 }
 
 // Identity is a new identity, as Init made it.
@@ -126,7 +131,11 @@ func Init(ctx context.Context, cfg InitConfig) (_ *Identity, err error) {
 
 // store writes a new keystore; guarded is the seed of its update keys, if it has any.
 func store(cfg InitConfig, format byte, id *Identity, c *contents, guarded *secret) error {
-	k, master, err := newKeystore(format, id.DID, id.Device.ID, cfg.Passphrase, cfg.KDF)
+	first := cfg.first
+	if first == nil {
+		first = func(k *keystore, master *secret) (slot, error) { return k.newSlot(master, cfg.Passphrase, cfg.KDF) }
+	}
+	k, master, err := newKeystore(format, id.DID, id.Device.ID, first)
 	if err != nil {
 		return err
 	}
@@ -147,7 +156,7 @@ func makeDir(ctx context.Context, dir string) (func(), error) {
 	if dir == "" {
 		return nil, fmt.Errorf("no keystore directory: %w", ErrInvalid)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the keystore directory: %w", err)
 	}
 	release, err := lockDir(ctx, dir)

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -24,8 +26,8 @@ const (
 	lockPoll     = 20 * time.Millisecond
 )
 
-// newKeystore makes a keystore with one slot and without contents.
-func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*keystore, *secret, error) {
+// newKeystore makes a keystore with one slot, which first makes, and without contents.
+func newKeystore(format byte, did, device string, first slotMaker) (*keystore, *secret, error) {
 	k := &keystore{format: format, did: did, device: device, slots: make([]slot, 1)}
 	rand.Read(k.id[:])
 	master, err := newSecret(masterSize)
@@ -33,12 +35,15 @@ func newKeystore(format byte, did, device string, passphrase []byte, kdf KDF) (*
 		return nil, nil, err
 	}
 	rand.Read(master.bytes())
-	if k.slots[0], err = k.newSlot(master, passphrase, kdf); err != nil {
+	if k.slots[0], err = first(k, master); err != nil {
 		master.wipe()
 		return nil, nil, err
 	}
 	return k, master, nil
 }
+
+// slotMaker makes a slot of a keystore that is being made.
+type slotMaker func(k *keystore, master *secret) (slot, error)
 
 // open opens the contents. With the right master key, only damage makes it fail.
 func (k *keystore) open(master *secret) (*contents, error) {
@@ -95,7 +100,7 @@ func readKeystore(dir string) (*keystore, error) {
 
 // readKeystoreFile reads one byte too many of a file that is too large.
 func readKeystoreFile(dir string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(dir, keystoreName))
+	f, err := safefile.Open(filepath.Join(dir, keystoreName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
 	}
@@ -117,7 +122,7 @@ func (k *keystore) write(dir string) (err error) {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("writing the keystore: %w", err)
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := safefile.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("writing the keystore: %w", err)
 	}
@@ -139,7 +144,7 @@ func (k *keystore) write(dir string) (err error) {
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := safefile.OpenDir(dir)
 	if err != nil {
 		return fmt.Errorf("syncing a directory: %w", err)
 	}
@@ -153,7 +158,7 @@ func syncDir(dir string) error {
 // lockDir keeps other processes from changing the keystore until the returned function is
 // called. It waits for them at most lockDeadline, then gives ErrBusy.
 func lockDir(ctx context.Context, dir string) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(dir, keystoreLock), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(filepath.Join(dir, keystoreLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoIdentity)
 	}

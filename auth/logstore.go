@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The files of a log, beside the keystore. They hold nothing secret.
@@ -28,7 +29,7 @@ type logStore struct{ dir string }
 var _ webvh.Store = logStore{}
 
 func (l logStore) read(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(filepath.Join(l.dir, name))
+	f, err := safefile.Open(filepath.Join(l.dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s holds no %s: %w", l.dir, name, did.ErrNotFound)
 	}
@@ -98,7 +99,7 @@ func (l logStore) stamp() stamp {
 
 // replaceFile writes a file at once: after a crash there is the old one or the new one.
 func replaceFile(dir, name string, b []byte) (err error) {
-	f, err := os.CreateTemp(dir, "."+name+".new-*")
+	f, err := safefile.CreateTemp(filepath.Join(dir, name))
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}

@@ -6,13 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -201,7 +201,7 @@ func MovedTo(ctx context.Context, token string) (from, to string, err error) {
 
 // MovedStatement is the statement that lies beside a keystore, or "".
 func MovedStatement(dir string) string {
-	b, err := os.ReadFile(filepath.Join(dir, movedName))
+	b, err := safefile.ReadFile(filepath.Join(dir, movedName))
 	if err != nil || len(b) > movedMax {
 		return ""
 	}

@@ -74,7 +74,7 @@ func (s *Statement) Device() string { return deviceID(s.Signing) }
 type notes struct {
 	statements []Statement
 	recovery   []byte   // HPKE public key of the recovery recipient
-	publishing [][]byte // its seed, sealed for each device and the recovery key
+	publishing [][]byte // the seeds, sealed for each device with all rights and the recovery key
 }
 
 func (n *notes) encode() []byte {
@@ -155,8 +155,15 @@ func (n *notes) of(doc *did.Document) []Statement {
 // seal keeps what is said of the devices of a document, and seals the publishing key for
 // each of them and for the recovery key.
 func (n *notes) seal(doc *did.Document, publishing *secret) error {
-	n.statements, n.publishing = n.of(doc), nil
-	if publishing == nil {
+	n.statements = n.of(doc)
+	if _, err := publicOf(publishing, doc.ID); err != nil && len(n.publishing) > 0 {
+		// Another device has drawn the key of the present name, and sealed it: it must not
+		// get lost because this one does not have it.
+		if _, named := NameOf(doc.ID); named {
+			return nil
+		}
+	}
+	if n.publishing = nil; publishing == nil {
 		return nil
 	}
 	recipients := [][]byte{n.recovery}
@@ -175,10 +182,10 @@ func (n *notes) seal(doc *did.Document, publishing *secret) error {
 	return nil
 }
 
-// openPublishing returns the publishing seed that is sealed for a key, or nil.
+// openPublishing returns the publishing seeds that are sealed for a key, or nil.
 func (n *notes) openPublishing(agreement *secret) (*secret, error) {
 	for _, p := range n.publishing {
-		if b, err := openHPKE(agreement, []byte(publishingInfo), p); err == nil && len(b) == seedSize {
+		if b, err := openHPKE(agreement, []byte(publishingInfo), p); err == nil && len(b) > 0 && len(b)%seedSize == 0 && len(b) <= namesMax*seedSize {
 			return moveSecret(b)
 		}
 	}

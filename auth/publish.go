@@ -1,9 +1,7 @@
 package auth
 
 import (
-	"bytes"
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"strings"
 
@@ -42,63 +40,6 @@ func (p *Phrase) PublishedName() (string, error) {
 	}
 	defer seed.wipe()
 	return ipnsName(signingPublic(seed))
-}
-
-// PublishingKey is the public key of the IPNS name that the identity's DID has for its
-// domain. ErrNoName.
-func (s *Session) PublishingKey(ctx context.Context) (public []byte, err error) {
-	err = s.withKeys(ctx, func() error {
-		if s.keys.publishing == nil {
-			return fmt.Errorf("no key: %w", ErrNoName)
-		}
-		public = signingPublic(s.keys.publishing)
-		own, err := ipnsName(public)
-		if err != nil {
-			return err
-		}
-		if name, ok := NameOf(s.did); !ok || name != own {
-			return fmt.Errorf("%s is published at another place: %w", s.did, ErrNoName)
-		}
-		return nil
-	})
-	return public, err
-}
-
-// SignName signs the record of an IPNS name with the publishing key, and nothing else:
-// ErrPurpose.
-func (s *Session) SignName(ctx context.Context, msg []byte) (sig []byte, err error) {
-	if !bytes.HasPrefix(msg, []byte(ipnsPurpose)) {
-		return nil, fmt.Errorf("not the record of an IPNS name: %w", ErrPurpose)
-	}
-	err = s.withKeys(ctx, func() error {
-		if s.keys.publishing == nil {
-			return fmt.Errorf("no key: %w", ErrNoName)
-		}
-		sig = sign(s.keys.publishing, msg)
-		return nil
-	})
-	return sig, err
-}
-
-// PublishingKey is Session.PublishingKey.
-func (c *Client) PublishingKey(ctx context.Context) ([]byte, error) {
-	resp, err := c.call(ctx, &request{Op: opPublishing})
-	if err != nil {
-		return nil, err
-	}
-	if len(resp.Data) != ed25519.PublicKeySize {
-		return nil, fmt.Errorf("a publishing key of %d bytes: %w", len(resp.Data), ErrInvalid)
-	}
-	return resp.Data, nil
-}
-
-// SignName is Session.SignName.
-func (c *Client) SignName(ctx context.Context, msg []byte) ([]byte, error) {
-	resp, err := c.call(ctx, &request{Op: opSignName, Data: msg})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Data, nil
 }
 
 // PresentDID is a DID as the log that lies in dir has it now: it may have moved.

@@ -1,15 +1,16 @@
 package auth
 
 import (
-	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A phrase alone does not tell its identity: a DID with a history is known from its log.
@@ -117,7 +118,7 @@ func Restore(ctx context.Context, cfg InitConfig, f Found, before func(dir strin
 
 // phraseDevice makes the first device of a phrase once more, in a new directory.
 func phraseDevice(ctx context.Context, cfg InitConfig, f Found) (*Identity, error) {
-	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+	if err := safefile.MakePrivate(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("restoring: %w", err)
 	}
 	c, err := deriveContents(cfg.Phrase)
@@ -168,16 +169,42 @@ func ReadLog(ctx context.Context, log []byte) (*webvh.Log, error) {
 	return l, nil
 }
 
+// clockDoubt is how far ahead of this machine's clock an entry may be dated until it is
+// the clock that is doubted, and not the entry.
+const clockDoubt = 24 * time.Hour
+
+// ReadLogPart is ReadLog for a recovery: entries at the end that do not hold count as not
+// written, so that nobody can spoil a log by adding to it. ErrClock when it may be this
+// machine's clock that is wrong: going on from before the owner's own last entry would
+// make a second history.
+func ReadLogPart(ctx context.Context, log []byte) (*webvh.Log, error) {
+	l, err := webvh.Rules().Verify(ctx, log, nil)
+	if err != nil {
+		return nil, err
+	}
+	if at := l.Cut(); l.Failure() != nil && at.After(time.Now()) && time.Until(at) < clockDoubt {
+		return nil, fmt.Errorf("%w: %w", ErrClock, l.Failure())
+	}
+	return l, nil
+}
+
 // verifyLog wants the log to be that of the DID.
 func verifyLog(ctx context.Context, f Found) (*webvh.Log, error) {
 	l, err := ReadLog(ctx, f.Log)
+	if err == nil {
+		err = isLogOf(l, f.DID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the log of %s: %w", f.DID, err)
 	}
-	if got := "did:webvh:" + l.SCID(); f.DID != "" && got != SelfCertifying(f.DID) {
-		return nil, fmt.Errorf("the log is that of %s, not of %s: %w", got, f.DID, did.ErrInvalid)
-	}
 	return l, nil
+}
+
+func isLogOf(l *webvh.Log, id string) error {
+	if got := "did:webvh:" + l.SCID(); id != "" && got != SelfCertifying(id) {
+		return fmt.Errorf("it is that of %s: %w", got, did.ErrInvalid)
+	}
+	return nil
 }
 
 // findPublishing takes the publishing key out of the notes, or derives it where it is that
@@ -194,21 +221,26 @@ func (x *extension) findPublishing(p *Phrase, id string) error {
 		}
 		x.publishing, err = n.openPublishing(seed)
 		seed.wipe()
-		if err != nil || x.publishing != nil {
+		if err != nil {
 			return err
 		}
+		if x.publishing != nil {
+			break
+		}
+	}
+	if _, err := publicOf(x.publishing, id); err == nil {
+		return nil // what a keyring says is to be believed if it makes the DID's own name
 	}
 	own, err := p.derive(labelPublishing)
 	if err != nil {
 		return err
 	}
-	place, err := location(own)
-	if err != nil || !bytes.HasSuffix([]byte(id), []byte(":"+place)) {
+	if _, err := publicOf(own, id); err != nil {
 		own.wipe()
-		return err
+		return nil
 	}
-	x.publishing = own
-	return nil
+	defer own.wipe()
+	return x.addPublishing(own)
 }
 
 // replaceDir is makeDir, but a keystore that waits may be there, of this passphrase.
@@ -250,4 +282,59 @@ func (p *Phrase) CommitsTo(l *webvh.Log) bool {
 	}
 	multi, err := did.Multikey(did.Ed25519, signingPublic(s))
 	return err == nil && l.Params().Deactivated && slices.Contains(l.Signers(l.Len()), multi)
+}
+
+// Vouches tells whether a key that only the phrase has, or had, signed for the DID of a log:
+// an entry of it, or the head of a commit. The claims are of commits whose heads name that
+// DID. That a log names the phrase's keys proves nothing: they are public.
+func (p *Phrase) Vouches(l *webvh.Log, claims []CommitClaim) bool {
+	updates, err := p.derive(labelUpdate)
+	if err != nil {
+		return false
+	}
+	defer updates.wipe()
+	var keys []*secret
+	defer func() { wipeAll(keys) }()
+	recovery, err := p.derive(labelRecover)
+	if err != nil {
+		return false
+	}
+	keys = append(keys, recovery)
+	// The first key signs the first entry, if the DID was made with the phrase.
+	first, err := updateKey(updates, 0)
+	if err != nil {
+		return false
+	}
+	keys = append(keys, first)
+	own := map[string]bool{}
+	for _, k := range keys {
+		if multi, err := did.Multikey(did.Ed25519, signingPublic(k)); err == nil {
+			own[multi] = true
+		}
+	}
+	for n := 1; n <= l.Len(); n++ {
+		if slices.ContainsFunc(l.Signers(n), func(k string) bool { return own[k] }) {
+			return true
+		}
+	}
+	signing, err := p.derive(labelSigning)
+	if err != nil {
+		return false
+	}
+	defer signing.wipe()
+	public := signingPublic(signing)
+	return slices.ContainsFunc(claims, func(c CommitClaim) bool {
+		return checkPurpose(c.Message) == nil && len(c.Signature) == ed25519.SignatureSize && ed25519.Verify(public, c.Message, c.Signature)
+	})
+}
+
+// MadeKey tells whether a document of a did:key is that of the phrase's signing key.
+func (p *Phrase) MadeKey(doc *did.Document) bool {
+	signing, err := p.derive(labelSigning)
+	if err != nil {
+		return false
+	}
+	defer signing.wipe()
+	public := signingPublic(signing)
+	return public.Equal(signingKey(doc, deviceID(public)))
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The phrase of an identity with a history makes the keys of the device that was there
@@ -30,8 +31,8 @@ func restoreDevice(ctx context.Context, cfg InitConfig, f Found, before func(dir
 			_ = os.RemoveAll(dir)
 		}
 	}
-	temp, err := os.MkdirTemp(cfg.Dir, restoring)
-	if err != nil {
+	temp := filepath.Join(cfg.Dir, restoring+rand.Text())
+	if err := safefile.MakePrivate(temp); err != nil {
 		return nil, fmt.Errorf("restoring: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
@@ -52,7 +53,7 @@ func restoreDevice(ctx context.Context, cfg InitConfig, f Found, before func(dir
 	}
 	done, err := Approve(ctx, phrased.Dir, phrased.Passphrase, r, Grant{Scope: ScopeFull})
 	if err != nil {
-		return nil, fmt.Errorf("the phrase's device %s lets nobody in, for its keys were changed or it was revoked; `ipfscloud recover` takes the identity back: %w", first.Device.ID, err)
+		return nil, fmt.Errorf("device %s, which was made with the phrase, lets nobody in; its keys were drawn anew, or it was revoked: %w", first.Device.ID, err)
 	}
 	text, err := r.Seal(Answer{DID: done.Document.ID, Version: done.Document.Version.ID, Log: done.Log, Notes: done.Notes})
 	if err != nil {
@@ -78,11 +79,7 @@ func moveKeystore(to, from string) error {
 			return fmt.Errorf("restoring: %w", err)
 		}
 	}
-	d, err := os.Open(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return safefile.SyncDir(to)
 }
 
 // A did:key has one key, and all machines that were made with its phrase sign with it. So

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	siop "github.com/cluster-labs/ipfscloud/auth/login"
 )
 
@@ -40,9 +41,10 @@ type Session struct {
 	document struct {
 		sync.Mutex
 		newest *did.Document
-		log    []byte // its log, where it has one
-		stamp  stamp  // of the log's file
-		notes  *notes // of the devices; nil where the identity has none
+		log    []byte     // its log, where it has one
+		past   *webvh.Log // the same, verified
+		stamp  stamp      // of the log's file
+		notes  *notes     // of the devices; nil where the identity has none
 	}
 }
 
@@ -113,10 +115,7 @@ func LoginWith(ctx context.Context, dir string, passphrase []byte, r *did.Resolv
 		return nil, fmt.Errorf("the keystore of device %.40q holds the key of %s: %w", k.device, s.device.ID, ErrKeystore)
 	}
 	challenger := siop.NewChallenger(loginAudience, nil)
-	q, err := challenger.New()
-	if err != nil {
-		return nil, err
-	}
+	q := challenger.New()
 	token, err := s.Authenticate(ctx, q)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,10 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 )
 
-const servicesMax = 64
+const (
+	servicesMax    = 64
+	serviceTypeMax = 256 // bytes
+)
 
 // Update writes the next version of the identity's document, signed with this device's
 // update key, which the passphrase opens. edit is given what the document lists now and
@@ -26,18 +29,29 @@ const servicesMax = 64
 // ErrDevice: the log commits to no update key of this device. did.ErrNotSupported: the DID
 // cannot change.
 func Update(ctx context.Context, dir string, passphrase []byte, edit func(doc *did.Document, next *did.Change) error) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, false, edit, nil)
+	return writeNext(ctx, dir, passphrase, plain, edit, nil)
 }
 
 // Rotate is an Update that changes nothing but this device's update keys: all of them are
-// drawn anew, so that a copy of the keystore from before cannot change the document.
+// drawn anew, so that a copy of the keystore from before cannot change the document. Update
+// keys that belong to no device of the document, which such a copy may have added, are not
+// committed to any more.
 func Rotate(ctx context.Context, dir string, passphrase []byte) (*did.Document, error) {
-	return writeNext(ctx, dir, passphrase, true, func(*did.Document, *did.Change) error { return nil }, nil)
+	return writeNext(ctx, dir, passphrase, freshKeys, func(*did.Document, *did.Change) error { return nil }, nil)
 }
+
+// writing is what a new version brings besides what it changes.
+type writing int
+
+const (
+	plain     writing = iota
+	freshKeys         // this device's update keys are drawn anew
+	freshName         // the DID moves to the IPNS name of a fresh publishing key, if it has one
+)
 
 // writeNext is Update; after lets the keystore follow the new document, and is called too
 // when edit says errUnchanged.
-func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
+func writeNext(ctx context.Context, dir string, passphrase []byte, how writing,
 	edit func(*did.Document, *did.Change) error, after func(*did.Document, *contents) error,
 ) (doc *did.Document, err error) {
 	sum, err := Inspect(dir)
@@ -56,10 +70,7 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		if err != nil {
 			return false, err
 		}
-		next, err := changeOf(now)
-		if err != nil {
-			return false, err
-		}
+		next := changeOf(now)
 		if err := edit(now, &next); errors.Is(err, errUnchanged) && after != nil {
 			doc = now
 			return true, after(doc, c)
@@ -85,7 +96,18 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		defer key.wipe()
 		keep := seed
 		number++
-		if fresh {
+		if how == freshName {
+			moves, err := rename(l, now, &next, c)
+			if err != nil {
+				return false, err
+			}
+			if moves { // the key first: whatever becomes of the new version, it is there
+				if err := errors.Join(k.seal(master, c), k.write(dir)); err != nil {
+					return false, err
+				}
+			}
+		}
+		if how == freshKeys {
 			if keep, err = newSecret(seedSize); err != nil {
 				return false, err
 			}
@@ -113,6 +135,11 @@ func writeNext(ctx context.Context, dir string, passphrase []byte, fresh bool,
 		if err := commitNext(&next, k.device, following); err != nil {
 			return false, err
 		}
+		forget, err := crowded(l, next, k.device, used, how == freshKeys)
+		if err != nil {
+			return false, err
+		}
+		next.Forget = append(next.Forget, forget...)
 		if doc, err = m.Update(ctx, now.ID, next, seedSigner{key}); err != nil {
 			return false, fmt.Errorf("updating %s: %w", now.ID, err)
 		}
@@ -150,6 +177,9 @@ func committedBy(l *webvh.Log, seeds []*secret) (seed *secret, number uint64, er
 func AddService(ctx context.Context, dir string, passphrase []byte, kind, endpoint string) (*did.Document, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return nil, err
+	}
+	if len(kind) > serviceTypeMax {
+		return nil, fmt.Errorf("a type of %d bytes, at most %d: %w", len(kind), serviceTypeMax, ErrInvalid)
 	}
 	raw, err := json.Marshal(endpoint)
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/claim"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The agent's protocol: the client sends a request and waits for its response, as often
@@ -44,7 +44,8 @@ const (
 	opLog          = "log"
 	opTakeLog      = "take-log"
 	opDevices      = "devices"
-	opMayWrite     = "may-write"
+	opJudge        = "judge-commit"
+	opMayCommit    = "may-commit"
 	opNotes        = "notes"
 	opTakeNotes    = "take-notes"
 	opSignClaim    = "sign-claim"
@@ -52,7 +53,7 @@ const (
 	opKeepClaim    = "keep-claim"
 	opDropClaim    = "drop-claim"
 	opAuthenticate = "authenticate"
-	opPublishing   = "publishing-key"
+	opPublishing   = "publishing-keys"
 	opSignName     = "sign-name"
 	opHold         = "hold" // until the connection ends
 	opLogout       = "logout"
@@ -174,7 +175,7 @@ func withShortPath(path string, f func(string) error) error {
 	if len(path) <= sunPathMax {
 		return f(path)
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := safefile.OpenDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -19,11 +19,15 @@ const (
 	fanoutTime = 18 * time.Second
 	// probeTime is for asking whether an endpoint is alive at all.
 	probeTime = 3 * time.Second
-	// streamTimes is how many times what one value may take a stream may take in all.
+	// streamTimes is how many times what one value may take a stream may take in all, and
+	// streamMost bounds that.
 	streamTimes = 60
+	streamMost  = 3 * time.Minute
 
-	maxObject  = 4 << 20 // bytes of an answer, or of one value in a stream
-	maxStream  = 2 << 30
+	maxObject  = 4 << 20   // bytes of an answer that is one value
+	maxValue   = 1 << 20   // of one value in a stream: a pin, or a peer, that names all peers
+	maxStream  = 64 << 20  // of a stream, if nothing else is said
+	maxList    = 512 << 20 // of the list of pins: a million of them
 	maxMessage = 300
 )
 
@@ -42,6 +46,7 @@ type request struct {
 	timeout      time.Duration // for one endpoint; 0 is the usual one
 	fanout       bool          // the cluster asks other peers
 	stream       bool          // many values follow each other
+	most         int64         // bytes of a stream; 0 is maxStream
 	begin        func()        // forgets what another endpoint's answer began with
 	read         func(*json.Decoder) error
 }
@@ -102,7 +107,7 @@ func (c *Client) try(parent context.Context, e *endpoint, r *request) error {
 	patience := time.AfterFunc(limit, func() { cancel(errTime) })
 	defer patience.Stop()
 	if r.stream {
-		total := time.AfterFunc(streamTimes*limit, func() { cancel(errTime) })
+		total := time.AfterFunc(min(streamTimes*limit, streamMost), func() { cancel(errTime) })
 		defer total.Stop()
 	}
 	more := func() {
@@ -158,7 +163,7 @@ func (c *Client) exchange(ctx context.Context, e *endpoint, r *request, more fun
 		return fmt.Errorf("%w: %s: %w", ErrUnavailable, e.name, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	body := &limited{from: resp.Body, value: maxObject, total: maxStream}
+	body := r.limit(resp.Body)
 	if err := statusOf(resp, body); err != nil {
 		return fmt.Errorf("%w (%s)", err, e.name)
 	}
@@ -188,7 +193,7 @@ func decode(resp *http.Response, body *limited, r *request, more func()) error {
 		if !r.stream {
 			return nil
 		}
-		body.value = maxObject
+		body.value = maxValue
 		more()
 	}
 	for _, text := range resp.Trailer.Values("X-Stream-Error") {
@@ -239,6 +244,17 @@ func plain(s string) string {
 		s = string(r[:maxMessage]) + "…"
 	}
 	return s
+}
+
+// limit bounds what is read of an answer.
+func (r *request) limit(body io.Reader) *limited {
+	switch {
+	case !r.stream:
+		return &limited{from: body, value: maxObject, total: maxObject}
+	case r.most > 0:
+		return &limited{from: body, value: maxValue, total: r.most}
+	}
+	return &limited{from: body, value: maxValue, total: maxStream}
 }
 
 // limited reads no more than some bytes.

@@ -17,9 +17,10 @@ import (
 const (
 	// maxBatch is how many CIDs one call asks for: the REST API takes 4 KiB of header.
 	maxBatch = 40
-	// maxPins is how many pins are listed, and maxPeers how many peers: more cannot be
-	// meant.
-	maxPins  = 2_000_000
+	// maxPins is how many pins a list may have, maxFound how many of them Find keeps, and
+	// maxPeers how many peers there may be: more cannot be meant.
+	maxPins  = 1_000_000
+	maxFound = 20_000
 	maxPeers = 10_000
 )
 
@@ -77,15 +78,30 @@ func (c *Client) Version(ctx context.Context) (string, error) {
 func (c *Client) Find(ctx context.Context, key, value string) ([]Found, error) {
 	var all []Found
 	err := c.list(ctx, func() { all = nil }, func(p *wirePin) error {
-		if have, ok := p.Metadata[key]; key == "" || ok && have == value {
-			all = append(all, p.found())
+		if have, ok := p.Metadata[key]; key != "" && (!ok || have != value) {
+			return nil
 		}
+		if len(all) == maxFound {
+			return errTooLong
+		}
+		all = append(all, p.found())
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return all, nil
+}
+
+// Each calls begin, and then fn for each pin in the pin set, which may be longer than what
+// fits into memory: fn keeps what it wants. They are called again, from the beginning, if
+// another endpoint has to be asked. After an error the pins were only a part.
+func (c *Client) Each(ctx context.Context, begin func(), fn func(*Found)) error {
+	return c.list(ctx, begin, func(p *wirePin) error {
+		f := p.found()
+		fn(&f)
+		return nil
+	})
 }
 
 // Peers are the members of the cluster, as they answer now. Free, Used, Pins, Held,
@@ -101,7 +117,7 @@ func (c *Client) Peers(ctx context.Context) ([]Peer, error) {
 		w := &wire[i]
 		p := Peer{
 			ID: w.ID, Name: w.Name, Version: w.Version, Up: w.Error == "", Error: plain(w.Error), Since: now,
-			Free: -1, Used: -1, IPFS: w.IPFS.ID, IPFSAddrs: dialable(w.IPFS.ID, w.IPFS.Addresses),
+			Free: -1, Used: -1, IPFS: w.IPFS.ID, IPFSAddrs: w.IPFS.Addresses,
 		}
 		if p.Up {
 			p.LastSeen, p.Error = now, plain(w.IPFS.Error)
@@ -154,7 +170,7 @@ func get[T any](ctx context.Context, c *Client, path string, fanout bool) (T, er
 func (c *Client) list(ctx context.Context, begin func(), fn func(*wirePin) error) error {
 	n := 0
 	return c.call(ctx, &request{
-		method: http.MethodGet, path: "/allocations", query: "filter=pin", stream: true,
+		method: http.MethodGet, path: "/allocations", query: "filter=pin", stream: true, most: maxList,
 		begin: func() {
 			n = 0
 			begin()
@@ -188,6 +204,7 @@ func (c *Client) peers(ctx context.Context) (all []wirePeer, err error) {
 				return errTooLong
 			}
 			if p.ID != "" {
+				c.tidy(&p)
 				all = append(all, p)
 			}
 			return nil

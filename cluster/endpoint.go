@@ -8,11 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -28,6 +29,8 @@ type endpoint struct {
 	name string // as configured
 	base string // without a slash at the end
 	http *http.Client
+
+	place *place
 }
 
 // newEndpoint reads http://HOST:PORT, https://HOST:PORT or unix:///PATH. It connects to
@@ -43,9 +46,10 @@ func newEndpoint(s string, roots *x509.CertPool) (*endpoint, error) {
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%w: %q is more than the address of an endpoint", ErrConfig, s)
 	}
+	at := newPlace(u)
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: connectTime}).DialContext,
+		DialContext:            at.dial,
 		TLSHandshakeTimeout:    connectTime,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		MaxResponseHeaderBytes: maxHeaders,
@@ -53,7 +57,7 @@ func newEndpoint(s string, roots *x509.CertPool) (*endpoint, error) {
 		IdleConnTimeout:        idleConnTime,
 		DisableCompression:     true,
 	}
-	e := &endpoint{name: s, base: strings.TrimRight(s, "/"), http: &http.Client{
+	e := &endpoint{name: s, base: strings.TrimRight(s, "/"), place: at, http: &http.Client{
 		Transport: t,
 		// The credentials are for this endpoint alone.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -84,7 +88,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(file)
+	pem, err := safefile.ReadNamed(file, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("%w: authority to trust: %w", ErrConfig, err)
 	}

@@ -8,9 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -52,7 +53,7 @@ func (k *Keeper) load() error {
 	if k.cfg.StateFile == "" {
 		return nil
 	}
-	f, err := os.Open(k.cfg.StateFile)
+	f, err := safefile.Open(k.cfg.StateFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
@@ -148,7 +149,7 @@ func (b *book) remember(e *entry) {
 }
 
 func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	f, err := safefile.CreateTemp(path)
 	if err != nil {
 		return err
 	}

@@ -217,8 +217,12 @@ type keysOnly struct{ *auth.Unlocked }
 var _ fs.Identity = keysOnly{}
 
 func (keysOnly) Sign(context.Context, []byte) ([]byte, error) { return nil, auth.ErrNoSession }
-func (keysOnly) Verify(context.Context, string, []byte, []byte) error {
-	return auth.ErrNoSession
+func (keysOnly) JudgeCommit(context.Context, fs.CommitClaim) (fs.Verdict, error) {
+	return fs.Verdict{}, auth.ErrNoSession
 }
+func (keysOnly) TakeLog(context.Context, []byte) error        { return nil }
+func (keysOnly) Notes(context.Context) ([]byte, error)        { return nil, nil }
+func (keysOnly) TakeNotes(context.Context, []byte) error      { return nil }
+func (keysOnly) MayCommit(context.Context, time.Time) error   { return auth.ErrNoSession }
 func (keysOnly) Recipients(context.Context) ([][]byte, error) { return nil, auth.ErrNoSession }
 func (keysOnly) Log(context.Context) ([]byte, string, error)  { return nil, "", auth.ErrNoSession }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -203,7 +204,7 @@ func (c *Claims) Linked(ctx context.Context, origin, id string, file []byte) ([]
 		return nil, err
 	}
 	if file == nil {
-		if file, err = claims.FetchConfiguration(ctx, nil, origin); err != nil {
+		if file, err = claims.FetchConfiguration(ctx, &http.Client{Transport: foreign(c.Home)}, origin); err != nil {
 			return nil, claimError(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fuse"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // ErrConfig: the configuration file cannot be used as it is.
@@ -88,6 +89,9 @@ type NetworkConfig struct {
 	Public bool `toml:"public" json:"public"`
 	// Bootstrap are the nodes by which it joins; none stands for those that Kubo knows.
 	Bootstrap []string `toml:"bootstrap" json:"bootstrap"`
+	// DIDPrivate are ranges of addresses that are not public, from which the documents of
+	// DIDs are fetched all the same.
+	DIDPrivate []string `toml:"did_private" json:"did_private"`
 }
 
 // HorizonConfig is for the page.
@@ -116,7 +120,7 @@ func DefaultConfig() Config {
 	return Config{
 		Durability: string(fs.DurabilityLocal), CacheMiB: 4096, CacheMinFreeMiB: 1024, MemoryMiB: 256, Deadline: duration{30 * time.Second},
 		Egress:  EgressConfig{URL: []string{}, Peers: []string{}, CheckEvery: duration{30 * time.Second}},
-		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}},
+		Network: NetworkConfig{Listen: []string{}, Bootstrap: []string{}, DIDPrivate: []string{}},
 		Horizon: HorizonConfig{Enabled: true, Listen: "127.0.0.1:0"},
 	}
 }
@@ -125,7 +129,7 @@ func DefaultConfig() Config {
 // instead; a file that is not there stands for the defaults.
 func (h Home) LoadConfig() (Config, error) {
 	c := DefaultConfig()
-	b, err := os.ReadFile(h.Config)
+	b, err := safefile.ReadNamed(h.Config, configMax)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
@@ -254,6 +258,9 @@ func (c *Config) check(path string) error {
 	}
 	if err := (&ipfs.Network{Bootstrap: c.Network.Bootstrap}).Check(); err != nil {
 		return bad("network.bootstrap: %v", err)
+	}
+	if _, err := prefixes(c.Network.DIDPrivate); err != nil {
+		return bad("network.did_private: %v", err)
 	}
 	if host, _, err := net.SplitHostPort(c.Horizon.Listen); err != nil || !net.ParseIP(host).IsLoopback() {
 		return bad("horizon.listen is %q, but must be a loopback address and a port, as 127.0.0.1:0", c.Horizon.Listen)

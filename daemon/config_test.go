@@ -193,6 +193,7 @@ func TestBadConfig(t *testing.T) {
 		"drive = 1":                                         "drive",
 		"mountpoint = \"here\"":                             "absolute",
 		"[network]\nlisten = [\"here\"]":                    "network.listen",
+		"[network]\ndid_private = [\"inside\"]":             "network.did_private",
 		"[network]\nbootstrap = [\"/ip4/127.0.0.1/tcp/1\"]": "network.bootstrap",
 		"[horizon]\nlisten = \"0.0.0.0:80\"":                "loopback",
 		"[horizon]\nlisten = \"nonsense\"":                  "loopback",

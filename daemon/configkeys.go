@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // envPrefix begins the environment variables that stand for keys of the configuration:
@@ -147,7 +149,7 @@ func (h Home) Settings() ([]Setting, error) {
 		return nil, err
 	}
 	var file toml.MetaData
-	if b, err := os.ReadFile(h.Config); err == nil {
+	if b, err := safefile.ReadNamed(h.Config, configMax); err == nil {
 		if file, err = toml.Decode(string(b), &scratch); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
@@ -172,7 +174,7 @@ func (h Home) Settings() ([]Setting, error) {
 
 // CheckConfig reads a file as a start would, without the environment.
 func CheckConfig(path string) error {
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadNamed(path, configMax)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}

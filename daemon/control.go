@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cluster-labs/ipfscloud/auth"
+	"github.com/cluster-labs/ipfscloud/auth/peercred"
 	"github.com/cluster-labs/ipfscloud/fs"
 )
 
@@ -37,7 +35,7 @@ type wireError struct {
 
 // control is the server of the control socket.
 type control struct {
-	listener *net.UnixListener
+	listener *peercred.Listener
 	http     http.Server
 }
 
@@ -45,17 +43,7 @@ type control struct {
 func (s *Service) control() (*control, error) {
 	path := s.p.Home.controlSocket()
 	// The lock is ours: a socket that is there was left by a daemon that died.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("control socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err == nil {
-		// Until here its directory, 0700, keeps others out; a umask would be the whole
-		// process's, in which others make files.
-		if err = os.Chmod(path, 0o600); err != nil {
-			l.Close()
-		}
-	}
+	l, err := peercred.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -71,7 +59,7 @@ func (s *Service) control() (*control, error) {
 			d, err = fs.ParseDurability(v)
 		}
 		if err == nil {
-			err = s.tree.Sync(r.Context(), d)
+			err = s.sync(r.Context(), d)
 		}
 		reply(w, struct{}{}, err)
 	})
@@ -120,7 +108,11 @@ func (s *Service) control() (*control, error) {
 	mux.HandleFunc("GET /profile", profile)
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("POST /page", func(w http.ResponseWriter, r *http.Request) {
-		l, err := s.pageLogin()
+		uids, err := userIDs(r)
+		var l PageLogin
+		if err == nil {
+			l, err = s.pageLogin(uids...)
+		}
 		reply(w, l, err)
 	})
 	mux.HandleFunc("POST /unmount", func(w http.ResponseWriter, r *http.Request) {
@@ -129,7 +121,7 @@ func (s *Service) control() (*control, error) {
 	c := &control{listener: l}
 	c.http.Handler, c.http.ReadHeaderTimeout = mux, 10*time.Second
 	go func() { // ends with unlink
-		err := c.http.Serve(&ownerListener{l})
+		err := c.http.Serve(l)
 		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.p.Log.Error("control socket", "error", err)
 		}
@@ -168,31 +160,16 @@ func reply(w http.ResponseWriter, v any, err error) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// ownerListener lets in only processes of this user and of root.
-type ownerListener struct{ net.Listener }
-
-func (l *ownerListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
+// sync makes what was changed before the call as durable as d says. Past the journal it also
+// gives back the space of what was removed.
+func (s *Service) sync(ctx context.Context, d fs.Durability) error {
+	if d != fs.DurabilityLocal {
+		if err := s.tree.Sync(ctx, fs.DurabilityIPFS); err != nil {
+			return err
 		}
-		if u, ok := c.(*net.UnixConn); ok && samePeer(u) {
-			return c, nil
+		if err := s.tree.Sweep(ctx); err != nil {
+			return err
 		}
-		c.Close()
 	}
-}
-
-func samePeer(c *net.UnixConn) bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return err == nil && credErr == nil && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid())
+	return s.tree.Sync(ctx, d)
 }

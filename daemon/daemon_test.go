@@ -102,8 +102,8 @@ func TestHomes(t *testing.T) {
 }
 
 func TestHomeIsPrivate(t *testing.T) {
-	defer syscall.Umask(syscall.Umask(0))
 	h := HomeAt(filepath.Join(t.TempDir(), "h"))
+	defer syscall.Umask(syscall.Umask(0))
 	if err := h.Make(); err != nil {
 		t.Fatal(err)
 	}

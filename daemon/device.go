@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Devices is what the commands on devices work on.
@@ -33,9 +33,12 @@ type handedOver struct {
 
 // egressAnswer has the texts of the files too, which the other machine does not have.
 type egressAnswer struct {
-	URLs []string `json:"urls"`
+	URLs []string `json:"urls,omitempty"`
 	CA   []byte   `json:"ca,omitempty"`
 	Auth []byte   `json:"auth,omitempty"`
+	// Peers are what a device that only reads gets in place of all that: addresses to fetch
+	// blocks from. The API has one kind of password, and it lets anybody drop every copy.
+	Peers []string `json:"peers,omitempty"`
 }
 
 // Approval is what an approval came to.
@@ -49,8 +52,9 @@ type Approval struct {
 // Approve lets a device in: into the DID document, among those that can open the vault, and
 // hands over where both stand. The caller has compared the code of the request. Done again,
 // it answers again. A short answer is for a device that uses the same Egress: it leaves out
-// what stands in the newest commit.
-func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, short bool) (*Approval, error) {
+// what stands in the newest commit. A device that only reads is not given access to the
+// Egress's API unless the owner says so with egressToo.
+func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, short, egressToo bool) (*Approval, error) {
 	vault, err := readVault(d.Home.vaultFile())
 	if err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func (d Devices) Approve(ctx context.Context, r *auth.Request, g auth.Grant, sho
 	a := auth.Answer{DID: done.Document.ID, Version: out.Version}
 	if short {
 		over.Head = over.Head.Short()
-	} else if over.IPFS, over.Egress, err = d.places(); err != nil {
+	} else if over.IPFS, over.Egress, err = d.places(ctx, g, egressToo); err != nil {
 		return nil, err
 	} else {
 		a.Log, a.Notes = done.Log, done.Notes
@@ -131,14 +135,21 @@ func (d Devices) inEgress(ctx context.Context) error {
 	return nil
 }
 
-// places are the node and the Egress that another machine can use too.
-func (d Devices) places() (node string, e *egressAnswer, err error) {
-	if u := d.Config.IPFS; u != "" && u[0] != '/' {
+// places are the node and the Egress that another machine with these rights can use too.
+// A device with an end date gets what a writer needs: it cannot pin what it commits without
+// the API.
+func (d Devices) places(ctx context.Context, g auth.Grant, egressToo bool) (node string, e *egressAnswer, err error) {
+	reader := g.Scope == auth.ScopeRead && !egressToo
+	if u := d.Config.IPFS; u != "" && u[0] != '/' && !reader { // whoever reaches a node's RPC can drop its pins
 		node = u
 	}
 	used, err := d.Config.egressInUse(d.Home)
 	if err != nil || used.none() || used.Local {
 		return node, nil, err
+	}
+	if reader {
+		e, err = d.readable(ctx)
+		return "", e, err
 	}
 	e = &egressAnswer{URLs: used.URLs}
 	for _, f := range []struct {
@@ -148,11 +159,35 @@ func (d Devices) places() (node string, e *egressAnswer, err error) {
 		if f.path == "" {
 			continue
 		}
-		if *f.to, err = os.ReadFile(f.path); err != nil {
+		if *f.to, err = safefile.ReadNamed(f.path, namedMax); err != nil {
 			return "", nil, fmt.Errorf("%w: the Egress to hand over: %w", ErrConfig, err)
 		}
 	}
 	return node, e, nil
+}
+
+// readable are the addresses of the Egress's nodes. The new device can do without them for
+// now if Egress does not answer; the drive's data cannot be fetched from there then.
+func (d Devices) readable(ctx context.Context) (*egressAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPeers)
+	defer cancel()
+	client, err := egressClient(d.Home, d.Config, d.Log)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	peers, err := client.Peers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the addresses that the new device is to read from: %w; approve it again", egressError(err))
+	}
+	e := &egressAnswer{}
+	for _, p := range peers {
+		e.Peers = append(e.Peers, p.IPFSAddrs...)
+	}
+	if len(e.Peers) == 0 {
+		return nil, nil
+	}
+	return e, nil
 }
 
 // Joined is what this device has become.
@@ -162,6 +197,10 @@ type Joined struct {
 	Sequence             uint64
 	Egress               []string // URLs, if they are in use from now on
 	IPFS                 string   // node of the device that has approved; a hint
+	// ReadsFrom is the number of addresses to read from, of a device that has no access to
+	// the Egress's API: it learns of newer commits from newer answers.
+	ReadsFrom int
+	Again     bool // it was a device already, and has taken a newer answer
 }
 
 // Join takes the answer of the device that has approved. The caller has compared its code.
@@ -174,6 +213,9 @@ func (d Devices) Join(ctx context.Context, answer []byte) (*Joined, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	if !auth.Waits(d.Home.Keystore) {
+		return d.renew(ctx, answer)
+	}
 	id, a, err := auth.Join(ctx, auth.InitConfig{Dir: d.Home.Keystore, Passphrase: d.Passphrase}, answer,
 		func(a *auth.Answer, open func(context.Context, []byte, []byte) ([]byte, error)) error {
 			return d.complete(ctx, a, open)
@@ -196,6 +238,58 @@ func (d Devices) Join(ctx context.Context, answer []byte) (*Joined, error) {
 		return nil, fmt.Errorf("remembering the vault: %w", err)
 	}
 	out := &Joined{DID: id.DID, Device: id.Device.ID, Version: a.Version, Vault: head.Vault, Sequence: head.Sequence, IPFS: over.IPFS}
+	if over.Egress != nil {
+		out.ReadsFrom = len(over.Egress.Peers)
+	}
+	out.Egress, err = d.useEgress(over.Egress)
+	return out, err
+}
+
+// renew takes a newer answer to the request of a device that has joined: its drive is at
+// the commit that the answer names from then on. This is how a device without access to the
+// Egress's API learns of newer commits.
+func (d Devices) renew(ctx context.Context, answer []byte) (*Joined, error) {
+	a, err := auth.ReadAnswer(ctx, d.Home.Keystore, d.Passphrase, answer)
+	if errors.Is(err, auth.ErrNotRecipient) {
+		return nil, fmt.Errorf("there is an identity here already, and %w: %w", err, auth.ErrExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var over struct {
+		handedOver
+		Head json.RawMessage `json:"head"`
+	}
+	if err := json.Unmarshal(a.Vault, &over); err != nil {
+		return nil, fmt.Errorf("the answer's vault: %v: %w", err, fs.ErrInvalid)
+	}
+	if a.Log != nil {
+		if _, err := auth.TakeLog(ctx, d.Home.Keystore, a.Log); err != nil {
+			return nil, err
+		}
+	}
+	vault, err := readVault(d.Home.vaultFile())
+	if err != nil {
+		return nil, err
+	}
+	var named struct {
+		Vault string `json:"vault"`
+	}
+	if err := json.Unmarshal(over.Head, &named); err != nil || named.Vault != vault {
+		return nil, fmt.Errorf("the answer is about vault %.80q, this device has %s: %w", named.Vault, vault, fs.ErrInvalid)
+	}
+	head, err := fs.Receive(d.Home.State, over.Head)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := auth.Inspect(d.Home.Keystore)
+	if err != nil {
+		return nil, err
+	}
+	out := &Joined{DID: sum.DID, Device: sum.Device, Version: a.Version, Vault: vault, Sequence: head.Sequence, Again: true}
+	if over.Egress != nil {
+		out.ReadsFrom = len(over.Egress.Peers)
+	}
 	out.Egress, err = d.useEgress(over.Egress)
 	return out, err
 }
@@ -227,10 +321,10 @@ func (d Devices) complete(ctx context.Context, a *auth.Answer, open crypt.Opener
 // useEgress uses the Egress of the other device, unless this one has its own.
 func (d Devices) useEgress(e *egressAnswer) ([]string, error) {
 	used, err := d.Config.egressInUse(d.Home)
-	if err != nil || e == nil || len(e.URLs) == 0 || !used.none() {
+	if err != nil || e == nil || len(e.URLs)+len(e.Peers) == 0 || !used.none() {
 		return nil, err
 	}
-	u := EgressUse{URLs: e.URLs}
+	u := EgressUse{URLs: e.URLs, Peers: e.Peers}
 	for _, f := range []struct {
 		text []byte
 		name string

@@ -24,6 +24,8 @@ type machine struct {
 	store *fstest.Memory
 	vault string
 	s     *auth.Session
+
+	request *auth.Request // with which it joined
 }
 
 var thiefPass = []byte("correct horse")
@@ -109,6 +111,7 @@ func (m *machine) enrol(g auth.Grant) *machine {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	other.request = r
 	done, err := auth.Approve(ctx, m.keystore(), thiefPass, r, g)
 	if err != nil {
 		m.t.Fatal(err)
@@ -150,10 +153,12 @@ func (m *machine) takeOver(id fs.Identity, name fs.CommitName, commit fs.CID) (f
 // asks nobody for leave.
 type deaf struct{ *auth.Session }
 
-func (deaf) TakeLog(context.Context, []byte) error                     { return nil }
-func (deaf) TakeNotes(context.Context, []byte) error                   { return nil }
-func (deaf) MayWrite(context.Context, string, time.Time) error         { return nil }
-func (deaf) Verify(context.Context, string, []byte, []byte) error      { return nil }
+func (deaf) TakeLog(context.Context, []byte) error      { return nil }
+func (deaf) TakeNotes(context.Context, []byte) error    { return nil }
+func (deaf) MayCommit(context.Context, time.Time) error { return nil }
+func (deaf) JudgeCommit(context.Context, fs.CommitClaim) (fs.Verdict, error) {
+	return fs.Verdict{Standing: fs.StandingWriter}, nil
+}
 func (d deaf) Log(ctx context.Context) (b []byte, v string, err error) { return d.Session.Log(ctx) }
 
 func founder(t *testing.T) *machine {

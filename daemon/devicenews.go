@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
@@ -59,11 +60,11 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	}
 	top := uint64(0) // of what others have committed and the node has
 	for _, c := range names {
-		if c.Device != n.id.Device() {
+		if c.Device != n.id.Device() && fs.CheckSequence(c.Sequence, time.Now()) == nil {
 			top = max(top, c.Sequence)
 		}
 	}
-	known, _, err := fs.LastAccepted(n.home.State, n.vault)
+	known, at, err := fs.AcceptedAt(n.home.State, n.vault)
 	if err != nil {
 		return got, err
 	}
@@ -92,7 +93,7 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 				continue
 			}
 		}
-		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid)
+		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid, at)
 		switch {
 		case err == nil:
 			n.log.Info("another device's commit came from Egress", "device", f.Head.Device, "sequence", f.Head.Sequence)

@@ -73,10 +73,8 @@ func (v vaultChange) identity(ctx context.Context) (fs.Identity, func(), error) 
 
 // unmounted makes the commit on top of the newest one that verifies.
 func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadInfo, err error) {
-	if d, ok := id.(fs.Delegator); ok { // before anything is opened
-		if err := d.MayWrite(ctx, id.Device(), time.Now()); err != nil {
-			return fs.HeadInfo{}, err
-		}
+	if err := id.MayCommit(ctx, time.Now()); err != nil { // before anything is opened
+		return fs.HeadInfo{}, err
 	}
 	if err := v.home.Make(); err != nil {
 		return fs.HeadInfo{}, err

@@ -53,10 +53,6 @@ func (d *displacement) judge(ctx context.Context, l *pinLook) error {
 
 // learn reads the DID documents that commits of other devices carry.
 func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
-	h, ok := d.id.(fs.Historian)
-	if !ok {
-		return nil
-	}
 	tries := 0
 	for _, p := range l.pins {
 		if p.name.Device == d.id.Device() || d.hasRead(p.cid) {
@@ -68,7 +64,7 @@ func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
 		if err := l.meet(ctx); err != nil {
 			return err
 		}
-		if err := d.take(ctx, h, p); err != nil {
+		if err := d.take(ctx, p); err != nil {
 			if ctx.Err() != nil {
 				return err
 			}
@@ -87,12 +83,12 @@ func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
 }
 
 // take keeps the DID document of one commit, if it holds and is newer.
-func (d *displacement) take(ctx context.Context, h fs.Historian, p pinned) error {
+func (d *displacement) take(ctx context.Context, p pinned) error {
 	ctx, cancel := context.WithTimeout(ctx, readLog)
 	defer cancel()
 	b, err := fs.CommitLog(ctx, d.store, p.cid)
 	if err == nil {
-		if takeErr := h.TakeLog(ctx, b); takeErr != nil {
+		if takeErr := d.id.TakeLog(ctx, b); takeErr != nil {
 			if ctx.Err() != nil || errors.Is(takeErr, auth.ErrNoSession) {
 				return takeErr
 			}
@@ -121,12 +117,10 @@ func (d *displacement) hasRead(c fs.CID) bool {
 // opened is told of the tree. If the DID document does not let this device write, it says why.
 func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
 	d.tree = t
-	if id, ok := d.id.(fs.Delegator); ok {
-		if err := id.MayWrite(ctx, d.id.Device(), time.Now()); mayNot(err) {
-			short, long, since := d.lockedOut(ctx, err)
-			d.locked = long // no look has begun yet
-			t.Displace(ctx, fmt.Errorf("%w: %s", fs.ErrReadOnly, short), since)
-		}
+	if err := d.id.MayCommit(ctx, time.Now()); mayNot(err) {
+		short, long, since := d.lockedOut(ctx, err)
+		d.locked = long // no look has begun yet
+		t.Displace(ctx, fmt.Errorf("%w: %s", fs.ErrReadOnly, short), since)
 	}
 }
 
@@ -134,8 +128,7 @@ func (d *displacement) opened(ctx context.Context, t *fs.Tree) {
 // list this device any more: then not even its own commits are believed, and what the drive says
 // of that would sound as if they were damaged.
 func (d *displacement) refused(ctx context.Context, cfg fs.Config, err error) error {
-	id, ok := d.id.(fs.Delegator)
-	if !ok || ctx.Err() != nil || !mayNot(id.MayWrite(ctx, d.id.Device(), time.Now())) {
+	if ctx.Err() != nil || !mayNot(d.id.MayCommit(ctx, time.Now())) {
 		return err
 	}
 	if how, _ := d.removed(ctx); how == "" {

@@ -11,11 +11,12 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
 // peered is a store whose node keeps connections to the peers it is told.
 type peered interface {
-	SetPeers(addrs []string) error
+	SetPeers(addrs []string, reach ipfs.Reach) error
 	Addresses() []string
 	Connected() int
 	Redial()
@@ -341,7 +342,7 @@ func (e *egress) tell(peers []cluster.Peer) {
 	if e.node == nil || len(addrs) == 0 { // those it has may still be there
 		return
 	}
-	if err := e.node.SetPeers(addrs); err != nil {
+	if err := e.node.SetPeers(addrs, e.client.Reach); err != nil {
 		e.log.Warn("telling the IPFS node its peers", "error", err)
 	}
 }

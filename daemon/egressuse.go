@@ -11,6 +11,8 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/cluster/fleet"
+	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // EgressUse is the Egress that `ipfscloud egress use` chose. What the configuration says
@@ -22,6 +24,9 @@ type EgressUse struct {
 	URLs     []string `json:"urls,omitempty"`
 	CAFile   string   `json:"ca_file,omitempty"`
 	AuthFile string   `json:"auth_file,omitempty"` // holds "basic:USER:PASSWORD" or "bearer:TOKEN"
+	// Peers are addresses of the nodes that keep the copies, for a device that reads and has
+	// no access to the API. It fetches blocks from them and can neither list nor change pins.
+	Peers []string `json:"peers,omitempty"`
 }
 
 // CheckEgressUse says whether an Egress is described rightly, and returns it with absolute paths.
@@ -62,11 +67,11 @@ func UseEgress(h Home, u EgressUse) error {
 	if err != nil {
 		return err
 	}
-	if u.none() {
+	if u.nothing() {
 		if err := os.Remove(h.egressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		return nil
+		return keepState(h, "egress.json", false)
 	}
 	if err := h.Make(); err != nil {
 		return err
@@ -75,12 +80,15 @@ func UseEgress(h Home, u EgressUse) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(h.egressFile(), string(b)+"\n")
+	if err := writeFile(h.egressFile(), string(b)+"\n"); err != nil {
+		return err
+	}
+	return keepState(h, "egress.json", true)
 }
 
 // EgressUsed is what UseEgress remembered; the zero value if that is none.
 func EgressUsed(h Home) (u EgressUse, err error) {
-	b, err := os.ReadFile(h.egressFile())
+	b, err := safefile.ReadFile(h.egressFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return u, nil
 	}
@@ -101,7 +109,20 @@ func (c *Config) egressInUse(h Home) (EgressUse, error) {
 	return EgressUsed(h)
 }
 
+// none: there is no API to ask.
 func (u *EgressUse) none() bool { return !u.Local && len(u.URLs) == 0 }
+
+// nothing: there are no peers to read from either.
+func (u *EgressUse) nothing() bool { return u.none() && len(u.Peers) == 0 }
+
+// meetReadable tells a node the peers that this device may read from without the API.
+func (u *EgressUse) meetReadable(store fs.Store) error {
+	node, ok := store.(peered)
+	if !ok || len(u.Peers) == 0 {
+		return nil
+	}
+	return node.SetPeers(u.Peers, nil) // the owner has named them, in an answer whose code was compared
+}
 
 // clusterConfig is how to reach an Egress, read anew at each start: the ports of the nodes
 // of this machine may have changed.
@@ -121,7 +142,7 @@ func (u EgressUse) clusterConfig(h Home) (c cluster.Config, err error) {
 	if u.AuthFile == "" {
 		return c, nil
 	}
-	b, err := os.ReadFile(u.AuthFile)
+	b, err := safefile.ReadSecret(u.AuthFile, tokenMax)
 	if err != nil {
 		return c, fmt.Errorf("%w: authorization for Egress: %w", ErrConfig, err)
 	}

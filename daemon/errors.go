@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -41,6 +42,12 @@ func ParseDurability(s string) error {
 
 // Identity is who a drive belongs to: a session of the package auth.
 type Identity = fs.Identity
+
+// Both are in other packages, which must not import fs: here it shows that they fit.
+var (
+	_ fs.Identity = (*auth.Session)(nil)
+	_ fs.Identity = (*auth.Client)(nil)
+)
 
 // DIDDocument is a version of the owner's DID document.
 type DIDDocument = *did.Document

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // HomeEnv names the environment variable that puts all state under one directory.
@@ -117,12 +119,32 @@ func (h Home) Make() error {
 	if len(h.Run) > runMax {
 		return fmt.Errorf("%w: sockets cannot lie in %s, a path of more than %d bytes", ErrConfig, h.Run, runMax)
 	}
-	for _, d := range []string{h.State, h.Journal, h.Staging, h.Cache, h.Run} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	for _, d := range []string{h.State, h.Journal, h.Staging, h.Run} {
+		if err := safefile.MakePrivate(d); err != nil {
 			return fmt.Errorf("making %s: %w", d, err)
 		}
-		if err := os.Chmod(d, 0o700); err != nil {
-			return fmt.Errorf("making %s private: %w", d, err)
+	}
+	// The cache may be put anywhere (--cache-dir): the mode of a directory that is there stays.
+	if err := safefile.MakeDir(h.Cache); err != nil {
+		return fmt.Errorf("making %s: %w", h.Cache, err)
+	}
+	return h.Check()
+}
+
+// Check refuses a home whose directories belong to somebody else, or can be changed by them.
+// Such a user could lead a daemon of root's to files that he may neither read nor write, by
+// symbolic links, and name files in the configuration that he could not read. It changes nothing.
+func (h Home) Check() error {
+	for _, d := range []string{h.State, h.Keystore, h.Journal, h.Staging, h.Cache, h.IPFS, h.Egress, h.Run} {
+		if err := safefile.CheckPrivate(d); err != nil {
+			return err
+		}
+	}
+	// Not every reader takes a refusal for a failure: a store of remembered logs that cannot be
+	// opened is done without. What has been planted is to be told all the same.
+	for _, d := range []string{h.State, h.Keystore, h.Run} {
+		if err := safefile.CheckTree(d, 1); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/daemon/horizon"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // horizonServer is the page while it is served.
@@ -25,30 +29,34 @@ type horizonServer struct {
 }
 
 // startHorizon serves the page. A drive without it is still a drive: what goes wrong is
-// logged.
-func (s *Service) startHorizon() *horizonServer {
+// logged, and returned for those who ask for the page.
+func (s *Service) startHorizon() (*horizonServer, error) {
 	c := s.p.Config.Horizon
 	if !c.Enabled || s.p.Snapshot != "" { // it would tell of the newest data
-		return nil
+		return nil, errors.New("it is turned off in the configuration, or the drive shows a snapshot")
 	}
-	given, err := s.givenListener()
+	given, err := givenListeners()
 	if err != nil {
-		s.p.Log.Warn("there is no page: the socket of systemd", "error", err)
-		return nil
+		err = fmt.Errorf("the socket of systemd: %w", err)
+		s.p.Log.Warn("there is no page", "error", err)
+		return nil, err
 	}
-	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Listener: given, Log: s.p.Log, MetricsToken: func() string {
+	page, err := horizon.New(horizon.Config{Source: s.page, Listen: c.Listen, Listeners: given, Log: s.p.Log, MetricsToken: func() string {
 		if c.MetricsTokenFile == "" {
 			return ""
 		}
-		b, err := os.ReadFile(c.MetricsTokenFile)
+		b, err := safefile.ReadSecret(c.MetricsTokenFile, tokenMax)
 		if err != nil {
 			s.p.Log.Warn("the token for metrics", "error", err)
 		}
 		return strings.TrimSpace(string(b))
 	}})
 	if err != nil {
+		for _, l := range given {
+			l.Close()
+		}
 		s.p.Log.Warn("there is no page", "error", err)
-		return nil
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &horizonServer{server: page, cancel: cancel, done: make(chan struct{})}
@@ -58,22 +66,25 @@ func (s *Service) startHorizon() *horizonServer {
 			s.p.Log.Error("the page has ended", "error", err)
 		}
 	}()
-	return h
+	return h, nil
 }
 
-// givenListener is the socket that systemd has opened for the page, if it has.
-func (s *Service) givenListener() (net.Listener, error) {
+// givenListeners are the sockets that systemd has opened for the page, if it has: that of
+// 127.0.0.1, that of ::1, or both. The page adds the one that is missing.
+func givenListeners() ([]net.Listener, error) {
 	all, err := activation.Listeners()
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	for _, l := range all[1:] {
-		l.Close()
+	for i, l := range all {
+		if l == nil {
+			for _, other := range slices.DeleteFunc(all, func(l net.Listener) bool { return l == nil }) {
+				other.Close()
+			}
+			return nil, fmt.Errorf("the socket number %d of %d is not a stream socket", i+1, len(all))
+		}
 	}
-	if len(all) > 1 || all[0] == nil {
-		return nil, fmt.Errorf("want one stream socket, not %d", len(all))
-	}
-	return all[0], nil
+	return all, nil
 }
 
 func (h *horizonServer) stop() {
@@ -92,12 +103,33 @@ type PageLogin struct {
 	HTML    []byte    `json:"html"` // a file that opens the page in a browser; it must be 0600
 }
 
-func (s *Service) pageLogin() (PageLogin, error) {
+// pageLogin makes one for the owner, root and the given users.
+func (s *Service) pageLogin(uids ...int) (PageLogin, error) {
 	if s.horizon == nil {
-		return PageLogin{}, fmt.Errorf("this drive has no page: it is turned off in the configuration, or see its log: %w", fs.ErrNotFound)
+		return PageLogin{}, fmt.Errorf("this drive has no page: %w: %w", s.noPage, fs.ErrNotFound)
 	}
-	l := s.horizon.server.Login()
-	return PageLogin{URL: l.URL, Code: l.Code, Port: s.horizon.server.Port(), Expires: l.Expires, HTML: l.Redirect()}, nil
+	l, err := s.horizon.server.Login(uids...)
+	if err != nil {
+		return PageLogin{}, err
+	}
+	html, err := l.Redirect()
+	return PageLogin{URL: l.URL, Code: l.Code, Port: s.horizon.server.Port(), Expires: l.Expires, HTML: html}, err
+}
+
+// userIDs are the users of the machine that a request for a login names. Whoever may use the
+// control socket could read the page for them as well.
+func userIDs(r *http.Request) (uids []int, err error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, fmt.Errorf("the form: %w: %w", fs.ErrInvalid, err)
+	}
+	for _, text := range r.Form["uid"] {
+		u, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("user id %.20q: %w", text, fs.ErrInvalid)
+		}
+		uids = append(uids, int(u))
+	}
+	return uids, nil
 }
 
 // metrics answers a scrape over the control socket.
@@ -109,9 +141,14 @@ func (s *Service) metrics(w http.ResponseWriter, r *http.Request) {
 	s.horizon.server.Metrics().ServeHTTP(w, r)
 }
 
-// Page asks the daemon for a way into its page.
-func (c *Client) Page(ctx context.Context) (l PageLogin, err error) {
-	err = c.call(ctx, http.MethodPost, "/page", &l)
+// Page asks the daemon for a way into its page, for the browser of its owner, of root, or of
+// one of the given users of this machine.
+func (c *Client) Page(ctx context.Context, uids ...int) (l PageLogin, err error) {
+	var list []string
+	for _, u := range uids {
+		list = append(list, strconv.Itoa(u))
+	}
+	err = c.form(ctx, "/page", url.Values{"uid": list}, &l)
 	return l, err
 }
 
@@ -125,7 +162,7 @@ func (h Home) WriteRedirect(l PageLogin) (string, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := safefile.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}

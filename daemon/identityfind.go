@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -16,7 +17,6 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/fs"
-	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
@@ -44,8 +44,9 @@ type IdentitySearch struct {
 	Config Config
 	Phrase *auth.Phrase
 	Logs   []LogSource // besides the node, Egress and IPNS
-	// Domains are asked for over IPNS, where they are IPNS names; that of the phrase is
-	// asked for anyway.
+	// Domains are the owner's, as far as the owner has named them. They are asked for over
+	// IPNS, where they are IPNS names; that of the phrase is asked for anyway. A recovery
+	// leaves the DID there if a device has moved it there.
 	Domains []string
 	Log     *slog.Logger
 }
@@ -59,10 +60,13 @@ type FoundIdentity struct {
 	Commit  *fs.HeadInfo // the newest commit that verifies; nil if there is none
 	Name    fs.CommitName
 	From    string // the source of the commit
-	// Unlisted: the device that signed the commit is not in the newest document, but it was
-	// in the one that the commit was made with.
+	// Unlisted: the device that signed the commit was revoked since; it could write by the
+	// document that the commit names. Only if no other commit was found.
 	Unlisted bool
-	Asked    []string // what was asked, and how that went; for people
+	// LeftOut says why entries at the end of the log do not count, if there are any that do
+	// not hold.
+	LeftOut error
+	Asked   []string // what was asked, and how that went; for people
 }
 
 // clue is a log or a commit, from somewhere.
@@ -122,7 +126,7 @@ func (s IdentitySearch) Run(ctx context.Context) (*FoundIdentity, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := judge(ctx, all, s.Phrase)
+	f, err := judge(ctx, all, s.Phrase, s.log())
 	if f != nil {
 		f.Asked = asked
 	}
@@ -159,7 +163,7 @@ func (s IdentitySearch) commits(ctx context.Context) ([]clue, error) {
 		more, egressErr := s.inEgress(ctx, store)
 		found, err = append(found, more...), errors.Join(err, egressErr)
 	}
-	logs, nameErr := s.inNames(ctx)
+	logs, nameErr := s.inNames(ctx, found)
 	if found = append(found, logs...); len(found) == 0 {
 		err = errors.Join(err, nameErr)
 	}
@@ -202,82 +206,46 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 		return nil, err
 	}
 	defer client.Close()
-	pins, err := client.Find(ctx, "", "")
+	vaults, err := findCommits(ctx, client)
 	if err != nil {
 		return nil, egressError(err)
 	}
 	if err := meetPeers(ctx, store, client); err != nil {
 		return nil, err
 	}
-	return s.examine(ctx, store, vaultsOf(pins), "Egress")
-}
-
-// inNames looks for logs under the IPNS names that are the phrase's or were given. Without
-// a node for it, there is nothing to ask.
-func (s IdentitySearch) inNames(ctx context.Context) ([]clue, error) {
-	names, err := openNames(s.Home, s.Config)
-	if errors.Is(err, ErrNoNetwork) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer names.Close()
-	own, err := s.Phrase.PublishedName()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, nameWait)
-	defer cancel()
-	var out []clue
-	for _, name := range append(namedLogs(s.Domains...), own) {
-		// A node of the user's own has met others long ago.
-		b, readErr := readName(ctx, names, name, s.Config.IPFS == "")
-		if readErr != nil {
-			err = errors.Join(err, readErr)
-			continue
-		}
-		out = append(out, clue{source: "the IPNS name " + name, log: b})
-	}
-	return out, err
-}
-
-// readName reads the log under a name: again and again while a node that has just started
-// still meets others, else once more.
-func readName(ctx context.Context, names *ipfs.Names, name string, started bool) ([]byte, error) {
-	for try := 1; ; try++ {
-		b, err := names.Read(ctx, name, ".well-known/did.jsonl", webvh.MaxLog)
-		if err == nil {
-			return b, nil
-		}
-		if !started && try == 2 {
-			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
-		}
-		select {
-		case <-time.After(publishTry):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("IPNS name %s: %w", name, err)
-		}
-	}
+	return s.examine(ctx, store, vaults, "Egress")
 }
 
 // examine opens the newest commits of each vault, as far as the phrase opens them.
 func (s IdentitySearch) examine(ctx context.Context, store fs.Store, vaults map[string][]pinned, source string) ([]clue, error) {
-	var out []clue
-	var last error
+	var (
+		mu    sync.Mutex
+		out   []clue
+		last  error
+		all   sync.WaitGroup
+		slots = newSlots()
+	)
 	for _, commits := range vaults {
-		for _, c := range commits[:min(len(commits), restoreTries)] {
-			e, err := fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
-			if errors.Is(err, crypt.ErrNotRecipient) {
-				continue // of another person; or of an epoch before this phrase, or after it
+		all.Go(func() { // ends with ctx
+			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (*fs.Evidence, error) {
+				return fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range found {
+				switch {
+				case c.err == nil:
+					out = append(out, clue{source: source, log: c.got.Log, commit: c.got})
+				case !notForUs(c.err): // of another person; or of an epoch before this phrase, or after it
+					s.Log.Warn("a commit cannot be used", "cid", c.commit.cid, "error", c.err)
+					last = c.err
+				}
 			}
-			if err != nil {
-				s.Log.Warn("a commit cannot be used", "cid", c.cid, "error", err)
-				last = err
-				continue
-			}
-			out = append(out, clue{source: source, log: e.Log, commit: e})
-		}
+		})
+	}
+	all.Wait()
+	if len(out) == 0 && last == nil {
+		last = ctx.Err()
 	}
 	if len(out) > 0 {
 		last = nil
@@ -321,7 +289,7 @@ func recoveries(l *webvh.Log) (n int) {
 }
 
 // judge makes one identity of all clues.
-func judge(ctx context.Context, all []clue, p *auth.Phrase) (*FoundIdentity, error) {
+func judge(ctx context.Context, all []clue, p *auth.Phrase, log *slog.Logger) (*FoundIdentity, error) {
 	subjects := map[string]*candidate{}
 	var bad error
 	for _, c := range all {
@@ -338,12 +306,18 @@ func judge(ctx context.Context, all []clue, p *auth.Phrase) (*FoundIdentity, err
 		}
 	}
 	var found []*FoundIdentity
+	vouched := map[*FoundIdentity]int{}
 	for _, c := range subjects {
-		found = append(found, c.with(ctx, all))
+		f := c.with(all, log)
+		found, vouched[f] = append(found, f), c.vouched(all, p)
 	}
-	// With several, the one with the newest commit: a did:key that has migrated is there
-	// with its older ones.
+	// With several, one that the phrase has signed for: whoever knows the public keys of a
+	// phrase can make an identity that names them, and a commit that is sealed to them. Then
+	// the one with the newest commit.
 	slices.SortFunc(found, func(a, b *FoundIdentity) int {
+		if n := cmp.Compare(vouched[b], vouched[a]); n != 0 {
+			return n
+		}
 		if (a.Commit == nil) != (b.Commit == nil) {
 			if a.Commit == nil {
 				return 1
@@ -372,7 +346,7 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 		}
 		return &candidate{subject: doc.ID, doc: doc, source: c.source}, nil
 	}
-	l, err := auth.ReadLog(ctx, c.log)
+	l, err := auth.ReadLogPart(ctx, c.log)
 	if err != nil {
 		return nil, err
 	}
@@ -383,50 +357,85 @@ func candidateOf(ctx context.Context, c clue) (*candidate, error) {
 	return &candidate{subject: auth.SelfCertifying(doc.ID), log: l, raw: l.Bytes(), source: c.source, doc: doc}, nil
 }
 
-// with finds the newest commit of the DID among the clues.
-func (c *candidate) with(ctx context.Context, all []clue) *FoundIdentity {
+// vouched tells how far the keys of the phrase vouch for the DID: 2 if they have signed for
+// it, 1 if they make it (a did:key, which may have moved to the other), 0 if they do not.
+func (c *candidate) vouched(all []clue, p *auth.Phrase) int {
+	if c.log == nil {
+		if p.MadeKey(c.doc) {
+			return 1
+		}
+		return 0
+	}
+	var claims []auth.CommitClaim
+	for _, x := range all {
+		if x.commit != nil && auth.SelfCertifying(x.commit.DID) == c.subject {
+			claims = append(claims, x.commit.Claim)
+		}
+	}
+	if p.Vouches(c.log, claims) {
+		return 2
+	}
+	return 0
+}
+
+// with finds the newest commit of the DID among the clues. Only auth.History.Judge says
+// whether a commit counts: a read-only device has the vault's key too, and a commit that it
+// makes looks like any other until its rights are looked at.
+func (c *candidate) with(all []clue, log *slog.Logger) *FoundIdentity {
 	f := &FoundIdentity{Found: auth.Found{DID: c.doc.ID, Log: c.raw}, Version: c.doc.Version.ID, Source: c.source}
 	if c.log != nil {
-		f.Changed = c.log.Last().Time
+		f.Changed, f.LeftOut = c.log.Last().Time, c.log.Failure()
 	}
-	for _, pass := range []func(*fs.Evidence) *did.Document{
-		func(*fs.Evidence) *did.Document { return c.doc },
-		func(e *fs.Evidence) *did.Document { return c.at(e.LogVersion) },
-	} {
-		for _, x := range all {
-			e := x.commit
-			if e == nil || auth.SelfCertifying(e.DID) != c.subject || f.Commit != nil && e.Head.Sequence <= f.Commit.Sequence {
-				continue
+	history := auth.NewHistory(c.doc, c.log)
+	mine := slices.DeleteFunc(slices.Clone(all), func(x clue) bool {
+		return x.commit == nil || auth.SelfCertifying(x.commit.DID) != c.subject
+	})
+	// In the order of their numbers: what a commit claims to follow is looked at before it.
+	slices.SortStableFunc(mine, func(a, b clue) int { return cmp.Compare(a.commit.Head.Sequence, b.commit.Head.Sequence) })
+	var revoked []clue
+	var after time.Time
+	for _, x := range mine {
+		claim := x.commit.Claim
+		claim.After = after
+		v, err := history.Judge(claim)
+		switch {
+		case err != nil:
+			log.Warn("a commit cannot be judged", "sequence", claimed(x), "error", err)
+		case v.Standing == auth.StandingWriter:
+			f.take(x)
+			if x.commit.Head.Time.After(after) {
+				after = x.commit.Head.Time
 			}
-			doc := pass(e)
-			if doc == nil || auth.VerifyDevice(doc, e.Head.Device, e.Message, e.Signature) != nil {
-				continue
-			}
-			f.Commit, f.Name, f.Notes, f.From = &e.Head, e.Name, e.Notes, x.source
-			f.Unlisted = doc != c.doc
+		case v.Standing == auth.StandingRevoked:
+			revoked = append(revoked, x)
+		default:
+			log.Warn("a commit is not used", "sequence", claimed(x), "standing", v.Standing, "because", v.Because)
 		}
-		if f.Commit != nil {
-			break
+	}
+	if f.Commit != nil {
+		return f
+	}
+	// The devices that made commits are all gone: a recovery that ended half-way leaves it
+	// so. The owner is told that nobody who is listed now vouches for the commit.
+	for _, x := range revoked {
+		claim := x.commit.Claim
+		claim.Past = true
+		if v, err := history.Judge(claim); err == nil && v.Standing == auth.StandingWriter {
+			f.take(x)
+			f.Unlisted = true
 		}
 	}
 	return f
 }
 
-// at is the document of an earlier version, or nil.
-func (c *candidate) at(version string) *did.Document {
-	if c.log == nil || !c.log.Contains(version) {
-		return nil
+func claimed(x clue) uint64 { return x.commit.Head.Sequence }
+
+// take makes a commit the newest one that was found.
+func (f *FoundIdentity) take(x clue) {
+	e := x.commit
+	if f.Commit == nil || e.Head.Sequence > f.Commit.Sequence {
+		f.Commit, f.Name, f.Notes, f.From = &e.Head, e.Name, e.Notes, x.source
 	}
-	for n := 1; n <= c.log.Len(); n++ {
-		if e := c.log.Entry(n); e.VersionID == version {
-			doc, err := did.Parse(e.ID.String(), e.State())
-			if err != nil {
-				return nil
-			}
-			return doc
-		}
-	}
-	return nil
 }
 
 // meetPeers tells a node the peers of Egress.

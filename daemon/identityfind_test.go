@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,7 +89,7 @@ func TestWhichLogCounts(t *testing.T) {
 			for j := range c.logs {
 				all = append(all, c.logs[(i+j)%len(c.logs)].clue(id.DID))
 			}
-			f, err := judge(ctx, all, c.phrase)
+			f, err := judge(ctx, all, c.phrase, slog.New(slog.DiscardHandler))
 			if err != nil || f.Source != c.want.dir {
 				t.Errorf("%s, from the %dth on: %+v, %v", name, i, f, err)
 			}

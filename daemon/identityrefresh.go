@@ -29,8 +29,8 @@ func RefreshLog(ctx context.Context, h Home, c Config, log *slog.Logger) error {
 	if err != nil || sum.DID == auth.SelfCertifying(sum.DID) {
 		return err
 	}
-	if published(h, sum.DID) {
-		askSources(ctx, h, c, sum.DID, log)
+	if now := auth.PresentDID(ctx, h.Keystore, sum.DID); published(h, now) {
+		askSources(ctx, h, c, now, log)
 	}
 	return refreshFromCommits(ctx, h, c, log)
 }

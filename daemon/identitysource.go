@@ -29,7 +29,7 @@ func LogSources(file, domain string) ([]LogSource, error) {
 		if err != nil {
 			return nil, err
 		}
-		web := webvh.NewHTTP(webvh.HTTPConfig{})
+		web := webvh.NewHTTP(webvh.HTTPConfig{Transport: anywhere()})
 		out = append(out, LogSource{Name: id.LogURL(), Log: func(ctx context.Context) ([]byte, error) { return web.Log(ctx, id) }})
 	}
 	return out, nil

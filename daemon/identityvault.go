@@ -132,7 +132,10 @@ func (m Migration) Run(ctx context.Context) (*Migrated, error) {
 		if e.DID != from {
 			return false // it is that of the new DID already
 		}
-		bad = auth.VerifyDevice(old, e.Head.Device, e.Message, e.Signature)
+		v, err := auth.NewHistory(old, nil).Judge(e.Claim)
+		if bad = err; bad == nil && v.Standing != auth.StandingWriter {
+			bad = fmt.Errorf("%s: %w", v.Because, auth.ErrSignature)
+		}
 		return bad == nil
 	})
 	if bad != nil {

@@ -108,7 +108,7 @@ func (l *logins) verifier(audience string, begin bool) (*login.Verifier, error) 
 	if err != nil {
 		return nil, err
 	}
-	v, err := login.New(login.Config{Audience: audience, Logs: logs, Sources: []webvh.Source{loginSource{l.home, newHTTPSource()}}})
+	v, err := login.New(login.Config{Audience: audience, Logs: logs, Sources: []webvh.Source{loginSource{l.home, newHTTPSource(l.home)}}})
 	if err == nil {
 		l.verifiers[audience] = v
 	}
@@ -120,10 +120,7 @@ func (l *logins) begin(audience, claims string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := v.Begin()
-	if err != nil {
-		return "", err
-	}
+	r := v.Begin()
 	if claims != "" {
 		r.Claims = strings.Split(claims, ",")
 	}
@@ -211,8 +208,8 @@ func (l *logins) verify(ctx context.Context, audience, response string) (*Logged
 
 const loginSourceDeadline = 4 * time.Second // less than the control socket has at its end
 
-func newHTTPSource() webvh.Source {
-	return webvh.NewHTTP(webvh.HTTPConfig{Deadline: loginSourceDeadline})
+func newHTTPSource(h Home) webvh.Source {
+	return webvh.NewHTTP(webvh.HTTPConfig{Transport: foreign(h), Deadline: loginSourceDeadline})
 }
 
 // loginSource has the log of our own identity, of which nobody else is asked: the question

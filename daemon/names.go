@@ -83,7 +83,7 @@ func logSources(h Home, c Config) (list []webvh.Source, closeAll func()) {
 	if names, err := openNames(h, c); err == nil {
 		list, closeAll = append(list, nameSource{names}), names.Close
 	}
-	return append(list, webvh.NewHTTP(webvh.HTTPConfig{})), closeAll
+	return append(list, webvh.NewHTTP(webvh.HTTPConfig{Transport: c.foreign()})), closeAll
 }
 
 // remembered keeps the logs of other people's DIDs, so that an older one is refused from

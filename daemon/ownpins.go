@@ -131,7 +131,7 @@ func (o *ownPins) adopt(ctx context.Context, l *pinLook) error {
 			return nil
 		}
 		p.name.Sequence = r.Sequence
-		f, err := fs.Adopt(ctx, o.store, o.id, p.name, p.cid)
+		f, err := fs.Adopt(ctx, o.store, o.id, p.name, p.cid, time.Time{})
 		if err != nil {
 			return fmt.Errorf("commit %d, a newer one of this device: %w", r.Sequence, err)
 		}
@@ -228,7 +228,7 @@ func (o *ownPins) meetTwin(ctx context.Context, w *pinWatch) (aside []pinned, er
 		aside = others
 		if newest := others[0]; newest.name.Sequence > known.Sequence {
 			aside = nil // the next look tells of them
-			_, err = fs.Adopt(ctx, o.store, o.id, newest.name, newest.cid)
+			_, err = fs.Adopt(ctx, o.store, o.id, newest.name, newest.cid, time.Time{})
 		}
 		return err
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // A record of IPNS is good for two days at most on most nodes of the network, so it is
@@ -50,8 +51,8 @@ type publishing interface {
 	DID() string
 	Log(ctx context.Context) (log []byte, version string, err error)
 	TakeLog(ctx context.Context, log []byte) error
-	PublishingKey(ctx context.Context) ([]byte, error)
-	SignName(ctx context.Context, msg []byte) ([]byte, error)
+	PublishingKeys(ctx context.Context) (id string, keys [][]byte, err error)
+	SignName(ctx context.Context, public, msg []byte) ([]byte, error)
 }
 
 var (
@@ -70,14 +71,14 @@ func (k nameKey) Public() ed25519.PublicKey { return k.public }
 
 // Sign implements ipfs.NameKey.
 func (k nameKey) Sign(ctx context.Context, msg []byte) ([]byte, error) {
-	return k.id.SignName(ctx, msg)
+	return k.id.SignName(ctx, k.public, msg)
 }
 
 func (h Home) publicationFile() string { return h.stateFile("published.json") }
 
 // ReadPublication returns nil while nothing is published.
 func ReadPublication(h Home) (*Publication, error) {
-	b, err := os.ReadFile(h.publicationFile())
+	b, err := safefile.ReadFile(h.publicationFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -107,34 +108,51 @@ func Unpublish(h Home) error {
 	return nil
 }
 
+// place is where an identity's log is published.
+type place struct {
+	name, url, path string
+	keys            [][]byte // of the name, and of former ones
+}
+
+func placeOf(ctx context.Context, id publishing) (p place, err error) {
+	own, keys, err := id.PublishingKeys(ctx)
+	if err != nil {
+		return p, err
+	}
+	parsed, err := webvh.ParseID(own)
+	if err != nil {
+		return p, err
+	}
+	u, err := url.Parse(parsed.LogURL())
+	if err != nil {
+		return p, err
+	}
+	name, _ := auth.NameOf(own) // it has one, or it had no key
+	return place{name: name, url: parsed.LogURL(), path: u.Path, keys: keys}, nil
+}
+
 // publish makes the log of an identity readable for all under its IPNS name. What was
 // there before and is newer than what is here is taken over first.
 func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Logger) (*Publication, error) {
-	public, err := id.PublishingKey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := webvh.ParseID(id.DID())
-	if err != nil {
-		return nil, err
-	}
-	name, _ := auth.NameOf(id.DID()) // it has one, or it had no key
-	place, err := url.Parse(parsed.LogURL())
+	at, err := placeOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
-	if there, err := names.Read(ctx, name, place.Path, webvh.MaxLog); err == nil {
+	if there, err := names.Read(ctx, at.name, at.path, webvh.MaxLog); err == nil {
 		if err := id.TakeLog(ctx, there); err != nil {
-			log.Warn("the log under the IPNS name is not used", "name", name, "error", err)
+			log.Warn("the log under the IPNS name is not used", "name", at.name, "error", err)
 		}
 	}
 	text, version, err := id.Log(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := names.Add(ctx, publishLabel, map[string][]byte{strings.TrimPrefix(place.Path, "/"): text})
+	if at, err = placeOf(ctx, id); err != nil { // what was there may have moved the DID
+		return nil, err
+	}
+	tree, err := names.Add(ctx, publishLabel, map[string][]byte{strings.TrimPrefix(at.path, "/"): text})
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +160,15 @@ func publish(ctx context.Context, names *ipfs.Names, id publishing, log *slog.Lo
 	now := time.Now()
 	r := ipfs.Record{Tree: tree, Sequence: uint64(now.Unix()), Until: now.Add(recordLife), TTL: recordTTL}
 	for {
-		if err = names.Publish(ctx, nameKey{id, public}, r); err == nil {
-			return &Publication{Name: name, URL: parsed.LogURL(), Tree: tree, Version: version, Time: now, Until: r.Until}, nil
+		if err = names.Publish(ctx, nameKey{id, at.keys[0]}, r); err == nil {
+			// Whoever knows a former name finds the newest log there, unless a device that was
+			// revoked outbids it. That is no reason to fail.
+			for _, former := range at.keys[1:] {
+				if err := names.Publish(ctx, nameKey{id, former}, r); err != nil {
+					log.Info("the log is not under a former IPNS name of the DID", "error", err)
+				}
+			}
+			return &Publication{Name: at.name, URL: at.url, Tree: tree, Version: version, Time: now, Until: r.Until}, nil
 		}
 		select {
 		case <-time.After(publishTry): // a node that has just started has to meet others
@@ -302,10 +327,10 @@ func WriteLogFiles(dir, id string, log []byte) (map[string]string, error) {
 		return nil, err
 	}
 	name := filepath.Join(dir, filepath.FromSlash(u.Path))
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	if err := safefile.MakePublicDir(filepath.Dir(name)); err != nil {
 		return nil, fmt.Errorf("files of the identity: %w", err)
 	}
-	if err := os.WriteFile(name, log, 0o644); err != nil {
+	if err := safefile.ReplacePublic(name, log); err != nil {
 		return nil, fmt.Errorf("files of the identity: %w", err)
 	}
 	return map[string]string{name: parsed.LogURL()}, nil

@@ -37,6 +37,9 @@ type Recovered struct {
 	// Vault and Commit are the vault's, under its new key; empty if no commit was found.
 	Vault  string
 	Commit fs.HeadInfo
+	// MovedFrom is the place, as a DID, where a device had moved the DID to; empty if it has
+	// not moved back.
+	MovedFrom string
 	// Confirmed: the new phrase was taken by its owner.
 	Confirmed bool
 }
@@ -62,14 +65,21 @@ func (r Recovery) Run(ctx context.Context) (*Recovered, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	id, err := auth.Recover(ctx, auth.InitConfig{
-		Dir: h.Keystore, Passphrase: r.Passphrase, Phrase: r.Search.Phrase, DeviceName: r.DeviceName,
-	}, found.Found)
+	cfg := auth.InitConfig{Dir: h.Keystore, Passphrase: r.Passphrase, Phrase: r.Search.Phrase, DeviceName: r.DeviceName}
+	for _, d := range r.Search.Domains { // the owner has named them
+		if d != "" && auth.At(found.DID, d) {
+			cfg.Domain = d
+		}
+	}
+	id, err := auth.Recover(ctx, cfg, found.Found)
 	if err != nil {
 		return nil, err
 	}
 	defer id.Phrase.Wipe()
 	out := &Recovered{DID: id.DID, Device: id.Device.ID}
+	if found.DID != id.DID {
+		out.MovedFrom = found.DID
+	}
 	if r.Phrase != nil && r.Phrase(id.Phrase) == nil {
 		if err := auth.ConfirmPhrase(ctx, h.Keystore, r.Passphrase); err != nil {
 			return nil, err
@@ -182,8 +192,9 @@ func (s IdentitySearch) snapshots(ctx context.Context, store fs.Store, id fs.Ide
 	if err != nil {
 		return egressError(err)
 	}
-	found := snapshotsAmong(vaultsOf(pins)[vault], s.log(), func(c pinned) (fs.HeadInfo, []byte, error) {
-		return fs.KeyringFor(ctx, store, s.Phrase.OpenWrapped, id, c.name, c.cid)
+	found := snapshotsAmong(ctx, newSlots(), vaultsOf(pins)[vault], s.log(), func(ctx context.Context, c pinned) (openedSnapshot, error) {
+		h, ring, err := fs.KeyringFor(ctx, store, s.Phrase.OpenWrapped, id, c.name, c.cid)
+		return openedSnapshot{h, ring}, err
 	})
 	known, err := readSnapshots(s.Home.snapshotsFile(), vault)
 	if err != nil {
@@ -206,6 +217,11 @@ func (s IdentitySearch) openStore(ctx context.Context) (fs.Store, error) {
 	if err == nil && client != nil {
 		err = meetPeers(ctx, store, client)
 		client.Close()
+	} else if err == nil {
+		var used EgressUse
+		if used, err = s.Config.egressInUse(s.Home); err == nil {
+			err = used.meetReadable(store)
+		}
 	}
 	if err != nil { // what the store has is enough, perhaps
 		s.log().Warn("Egress does not say who its peers are", "error", err)

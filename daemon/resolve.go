@@ -54,7 +54,7 @@ func resolver(h Home) (*did.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return did.NewResolver(did.NewKey(), did.NewWeb(did.WebConfig{}), peer, othersLogs(h, webvh.NewHTTP(webvh.HTTPConfig{}))), nil
+	return did.NewResolver(did.NewKey(), did.NewWeb(did.WebConfig{Transport: foreign(h)}), peer, othersLogs(h, webvh.NewHTTP(webvh.HTTPConfig{Transport: foreign(h)}))), nil
 }
 
 // othersLogs is did:webvh for other people's DIDs: it remembers the newest log of each, and

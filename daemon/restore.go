@@ -1,11 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/cluster"
@@ -14,26 +15,20 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
 )
 
-// restoreTries is how many commits of a vault are tried, the newest first.
-const restoreTries = 16
+// restoreWait is for reading the commits that Egress names. Each block that nobody has takes
+// as long as the store waits for one.
+const restoreWait = 2 * time.Minute
 
 // network is what the embedded node needs to reach Egress; nil keeps it offline. Without
 // an address to listen at it dials the peers, and they fetch over its connections.
 func (s *Service) network() (*ipfs.Network, error) {
 	used, err := s.p.Config.egressInUse(s.p.Home)
 	n := s.p.Config.Network
-	if err != nil || used.none() && !n.Public {
+	if err != nil || used.nothing() && !n.Public {
 		return nil, err
 	}
 	return &ipfs.Network{Listen: n.Listen, Upload: n.UploadKiB << 10, Download: n.DownloadKiB << 10,
 		Public: n.Public, Bootstrap: n.Bootstrap}, nil
-}
-
-// pinned is a commit as a pin in Egress names it.
-type pinned struct {
-	name     fs.CommitName
-	cid      fs.CID
-	snapshot bool
 }
 
 // findInEgress looks for vaults of this identity among the pins of Egress, verifies their
@@ -44,29 +39,47 @@ func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
 		return nil, err
 	}
 	defer client.Close()
-	pins, err := client.Find(ctx, "", "")
+	vaults, err := findCommits(ctx, client)
 	if err != nil {
 		return nil, fmt.Errorf("looking for your vault in Egress: %w", egressError(err))
 	}
-	vaults := vaultsOf(pins)
 	if len(vaults) == 0 {
 		return nil, nil
 	}
 	if err := s.meetPeers(ctx, client); err != nil {
 		return nil, err
 	}
-	var found []fs.Found
-	var last error
+	reading, cancel := context.WithTimeout(ctx, restoreWait)
+	defer cancel()
+	slots := newSlots()
+	var (
+		mu    sync.Mutex
+		found []fs.Found
+		last  error
+		all   sync.WaitGroup
+	)
 	s.found = map[string][]Snapshot{}
 	for vault, commits := range vaults {
-		f, err := s.adoptNewest(ctx, commits)
-		switch {
-		case err == nil:
-			found = append(found, f)
-			s.found[vault] = s.snapshotsAmong(ctx, commits)
-		case !errors.Is(err, crypt.ErrNotRecipient): // else another person's
-			last = err
-		}
+		all.Go(func() { // ends with reading
+			f, err := s.adoptNewest(reading, slots, commits)
+			var snapshots []Snapshot
+			if err == nil {
+				snapshots = s.snapshotsAmong(reading, slots, commits)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				found = append(found, f)
+				s.found[vault] = snapshots
+			case !errors.Is(err, crypt.ErrNotRecipient): // else another person's
+				last = err
+			}
+		})
+	}
+	all.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	if len(found) == 0 && last != nil {
 		return nil, fmt.Errorf("restoring from Egress: %w", last)
@@ -77,71 +90,55 @@ func (s *Service) findInEgress(ctx context.Context) ([]fs.Found, error) {
 	return found, nil
 }
 
-// vaultsOf are the commits among pins, by vault, the newest first.
-func vaultsOf(pins []cluster.Found) map[string][]pinned {
-	out := map[string][]pinned{}
-	for _, p := range pins {
-		if !strings.HasPrefix(p.Metadata[cluster.OwnerKey], ownerPrefix) {
-			continue
-		}
-		seq, err := fs.ParseSequence(p.Metadata[sequenceKey])
-		cid, cidErr := crypt.ParseCID(p.CID)
-		if err != nil || cidErr != nil {
-			continue // not one of ours
-		}
-		name := fs.CommitName{Vault: p.Metadata[vaultKey], Device: p.Metadata[deviceKey], Sequence: seq}
-		out[name.Vault] = append(out[name.Vault], pinned{name, cid, p.Metadata[snapshotKey] != ""})
-	}
-	for _, commits := range out {
-		slices.SortFunc(commits, func(a, b pinned) int {
-			switch {
-			case a.name.Sequence > b.name.Sequence:
-				return -1
-			case a.name.Sequence < b.name.Sequence:
-				return 1
-			}
-			return 0
-		})
-	}
-	return out
-}
-
 // adoptNewest takes over the newest commit that can be had and verifies. What the pins say
 // of themselves is not taken for true: the metadata of a pin may be that of an older one.
-func (s *Service) adoptNewest(ctx context.Context, commits []pinned) (fs.Found, error) {
+func (s *Service) adoptNewest(ctx context.Context, slots slots, commits []pinned) (fs.Found, error) {
 	var best pinned
 	var first error
-	for _, c := range commits[:min(len(commits), restoreTries)] {
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
-		if ctx.Err() != nil {
-			return fs.Found{}, err
+	found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (fs.HeadInfo, error) {
+		return fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
+	})
+	var after, before time.Time // of the newest commit so far, and of the one before it
+	// The oldest first: what a commit claims to follow is looked at before it. Their blocks are
+	// here now.
+	for _, c := range slices.Backward(found) {
+		if c.err == nil {
+			c.got, c.err = fs.Inspect(ctx, s.store, s.p.Identity, c.commit.name, c.commit.cid, after)
 		}
-		if errors.Is(err, crypt.ErrNotRecipient) { // another person's; or of a device that was revoked
+		if notForUs(c.err) { // another person's; or of a device that was revoked
 			if first == nil {
-				first = err
+				first = c.err
 			}
 			continue
 		}
-		if err != nil {
-			s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.cid, "error", err)
-			if first == nil || errors.Is(first, crypt.ErrNotRecipient) {
-				first = err
+		if c.err != nil {
+			s.p.Log.Warn("a commit in Egress cannot be used", "cid", c.commit.cid, "error", c.err)
+			if first == nil || notForUs(first) {
+				first = c.err
 			}
 			continue
 		}
-		if c.name.Sequence = h.Sequence; h.Sequence > best.name.Sequence {
-			best = c
+		if c.commit.name.Sequence = c.got.Sequence; c.got.Sequence > best.name.Sequence {
+			best, before = c.commit, after
+			if c.got.Time.After(after) {
+				after = c.got.Time
+			}
 		}
 	}
 	if best.name.Sequence == 0 {
-		return fs.Found{}, first
+		return fs.Found{}, cmp.Or(first, ctx.Err())
 	}
-	f, err := fs.Adopt(ctx, s.store, s.p.Identity, best.name, best.cid)
+	// That the time for looking is up does not keep what was found from being linked.
+	linking, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreWait)
+	defer cancel()
+	f, err := fs.Adopt(linking, s.store, s.p.Identity, best.name, best.cid, before)
 	if err == nil {
 		s.p.Log.Warn("restored from Egress", "vault", f.Vault, "sequence", f.Head.Sequence, "time", f.Head.Time.Format(time.RFC3339))
 	}
 	return f, err
 }
+
+func notForUs(err error) bool { return errors.Is(err, crypt.ErrNotRecipient) }
 
 // meetPeers tells the node the peers of Egress.
 func (s *Service) meetPeers(ctx context.Context, client *cluster.Client) error {
@@ -157,7 +154,7 @@ func (s *Service) meetPeers(ctx context.Context, client *cluster.Client) error {
 	for _, p := range peers {
 		addrs = append(addrs, p.IPFSAddrs...)
 	}
-	return node.SetPeers(addrs)
+	return node.SetPeers(addrs, client.Reach)
 }
 
 // Restored is the commit that was found in Egress when this machine had none.

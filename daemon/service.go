@@ -59,8 +59,10 @@ type Service struct {
 	displaced *displacement         // nil without Egress
 	pinWatch  *pinWatch             // of commits that other machines make; nil without Egress
 	restored  *fs.Found             // what was found in Egress, on a machine that had nothing
+	missing   error                 // of the local state, and accepted
 	found     map[string][]Snapshot // in Egress, by vault, on such a machine
-	horizon   *horizonServer        // nil: it is turned off, or its port is taken
+	horizon   *horizonServer        // nil: there is no page
+	noPage    error                 // why
 	names     *publisher            // nil: the identity has none
 
 	stop  chan stopRequest
@@ -83,14 +85,15 @@ func Run(ctx context.Context, p Params) error {
 		return err
 	}
 	s.names = s.startPublisher()
+	s.horizon, s.noPage = s.startHorizon() // before those come who ask for it
 	c, err := s.control()
 	if err != nil {
+		s.horizon.stop()
 		s.names.stop()
 		s.server.Abort()
 		s.tree.Abort()
 		return errors.Join(err, s.release())
 	}
-	s.horizon = s.startHorizon()
 	if p.Ready != nil {
 		p.Ready(s)
 	}
@@ -137,6 +140,9 @@ func start(ctx context.Context, p Params) (_ *Service, err error) {
 		}
 	}()
 	if s.lock, err = takeLock(p.Home.lockFile()); err != nil {
+		return nil, err
+	}
+	if s.missing, err = checkState(p.Home, s.options.AcceptMissing); err != nil {
 		return nil, err
 	}
 	if s.session, err = claimSession(ctx, p.Identity, "mount "+p.Mountpoint, p.Log); err != nil {

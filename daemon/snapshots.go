@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Snapshot is a commit that is retained: the node keeps its blocks, and Egress its copies,
@@ -51,6 +53,7 @@ func checkSnapshotName(name string) error {
 // snapshots are those of one vault that this device knows, in a file of the home.
 type snapshots struct {
 	file string
+	kept func() error // called when the file was written; nil to note nothing
 
 	mu  sync.Mutex
 	all []Snapshot // by sequence
@@ -65,7 +68,7 @@ type keptSnapshots struct {
 // readSnapshots reads those of a vault; an empty vault is any.
 func readSnapshots(file, vault string) (*snapshots, error) {
 	s := &snapshots{file: file}
-	b, err := os.ReadFile(file)
+	b, err := safefile.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}
@@ -127,7 +130,7 @@ func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b Snapshot) int { return int(int64(a.Sequence - b.Sequence)) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	b, err := json.Marshal(keptSnapshots{Vault: vault, Snapshots: all})
 	if err == nil {
 		err = writeFile(s.file, string(b)+"\n")
@@ -136,6 +139,9 @@ func (s *snapshots) change(vault string, fn func([]Snapshot) ([]Snapshot, error)
 		return fmt.Errorf("the list of snapshots: %w", err)
 	}
 	s.all = all
+	if s.kept != nil {
+		return s.kept()
+	}
 	return nil
 }
 
@@ -265,28 +271,36 @@ const restoreSnapshots = 100
 
 // snapshotsAmong are the snapshots among the commits that Egress keeps of a vault. It does
 // not know their names: here they are called by their times.
-func (s *Service) snapshotsAmong(ctx context.Context, commits []pinned) (all []Snapshot) {
-	return snapshotsAmong(commits, s.p.Log, func(c pinned) (fs.HeadInfo, []byte, error) {
-		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid)
-		return h, nil, err
+func (s *Service) snapshotsAmong(ctx context.Context, slots slots, commits []pinned) (all []Snapshot) {
+	return snapshotsAmong(ctx, slots, commits, s.p.Log, func(ctx context.Context, c pinned) (openedSnapshot, error) {
+		h, err := fs.Inspect(ctx, s.store, s.p.Identity, c.name, c.cid, time.Time{})
+		return openedSnapshot{head: h}, err
 	})
 }
 
-func snapshotsAmong(commits []pinned, log *slog.Logger, inspect func(pinned) (fs.HeadInfo, []byte, error)) (all []Snapshot) {
-	for _, c := range commits {
-		if !c.snapshot || len(all) == restoreSnapshots {
+// openedSnapshot is the head of a snapshot, with a keyring for this device if it needs one of
+// its own.
+type openedSnapshot struct {
+	head    fs.HeadInfo
+	keyring []byte
+}
+
+func snapshotsAmong(ctx context.Context, slots slots, commits []pinned, log *slog.Logger,
+	open func(context.Context, pinned) (openedSnapshot, error),
+) (all []Snapshot) {
+	marked := slices.DeleteFunc(slices.Clone(commits), func(c pinned) bool { return !c.snapshot })
+	marked = marked[:min(len(marked), restoreSnapshots)]
+	for _, c := range readCommits(ctx, slots, marked, open) {
+		if c.err != nil {
+			log.Warn("a snapshot in Egress cannot be used", "cid", c.commit.cid, "error", c.err)
 			continue
 		}
-		h, ring, err := inspect(c)
-		if err != nil {
-			log.Warn("a snapshot in Egress cannot be used", "cid", c.cid, "error", err)
-			continue
-		}
+		h := c.got.head
 		name := h.Time.UTC().Format(time.RFC3339)
 		if slices.ContainsFunc(all, func(x Snapshot) bool { return x.Name == name }) {
 			name += fmt.Sprintf(" (%d)", h.Sequence)
 		}
-		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.cid.String(), Time: h.Time, Keyring: ring})
+		all = append(all, Snapshot{Name: name, Device: h.Device, Sequence: h.Sequence, CID: c.commit.cid.String(), Time: h.Time, Keyring: c.got.keyring})
 	}
 	return all
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/ipfs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // openWait is for the first answer of a node that is not embedded: who mounts is told
@@ -60,7 +60,7 @@ func (c Config) ipfsAuthorization() (string, error) {
 	if c.IPFSAuthFile == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(c.IPFSAuthFile)
+	b, err := safefile.ReadSecret(c.IPFSAuthFile, tokenMax)
 	if err != nil {
 		return "", fmt.Errorf("%w: authorization for the IPFS node: %w", ErrConfig, err)
 	}

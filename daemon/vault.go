@@ -12,11 +12,12 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // takeLock makes sure that one daemon has the vault on this machine.
 func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -38,13 +39,28 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 		Store: s.store, Identity: s.p.Identity, ReadOnly: s.options.ReadOnly,
 		StateDir: h.State, JournalDir: h.Journal, Durability: fs.Durability(c.Durability),
 		Deadline: c.Deadline.Duration, MemoryLimit: c.MemoryMiB << 20, Log: s.p.Log,
-		Committed: s.committed,
+		Committed: s.committed, AcceptMissing: s.options.AcceptMissing,
+	}
+	k, err := readKept(h)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Known = slices.Contains(k.Files, headsName)
+	if s.missing != nil {
+		cfg.Notices = append(cfg.Notices, fmt.Errorf("mounted without it, as you have said: %w", s.missing))
 	}
 	vault, err := readVault(h.vaultFile())
 	if err != nil {
 		return nil, err
 	}
 	if err := heal(ctx, s.store, h.State, vault, s.p.Log); err != nil {
+		return nil, err
+	}
+	used, err := c.egressInUse(h)
+	if err == nil && used.none() {
+		err = used.meetReadable(s.store)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if vault == "" {
@@ -72,6 +88,7 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if s.snapshots, err = readSnapshots(h.snapshotsFile(), vault); err != nil {
 		return nil, err
 	}
+	s.snapshots.kept = func() error { return keepState(h, filepath.Base(h.snapshotsFile()), true) }
 	if err := s.snapshots.meet(vault, s.found[vault]); err != nil {
 		return nil, err
 	}
@@ -100,13 +117,18 @@ func (s *Service) openTree(ctx context.Context) (*fs.Tree, error) {
 	if errors.Is(err, fs.ErrNoCommits) {
 		return nil, s.noSource(err, looked)
 	}
-	if s.displaced == nil {
-		return t, err
+	if err != nil && s.displaced != nil {
+		err = s.displaced.refused(ctx, cfg, err)
 	}
 	if err != nil {
-		return nil, s.displaced.refused(ctx, cfg, err)
+		return nil, err
 	}
-	s.displaced.opened(ctx, t)
+	if s.displaced != nil {
+		s.displaced.opened(ctx, t)
+	}
+	if err := keepMounted(h, vault); err != nil {
+		s.p.Log.Warn("if local state is lost, the next mount may not notice", "error", err)
+	}
 	return t, nil
 }
 
@@ -195,7 +217,7 @@ func (s *Service) succeed(ctx context.Context, cfg fs.Config, f fs.Found) error 
 }
 
 func readVault(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}
@@ -204,14 +226,5 @@ func readVault(path string) (string, error) {
 
 // writeFile writes a small file so that a power cut leaves it whole or absent.
 func writeFile(path, text string) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
+	return safefile.Replace(path, []byte(text))
 }

@@ -18,7 +18,7 @@ func (t *Tree) apply(o *op) error {
 		return t.applyUnlink(o)
 	case opLink:
 		return t.applyLink(o)
-	case opRename:
+	case opRename, opWhiteout:
 		return t.applyRename(o)
 	case opSetAttr:
 		return t.applySetAttr(o)
@@ -73,11 +73,7 @@ func (t *Tree) applyCreate(o *op) error {
 	if err != nil {
 		return err
 	}
-	in := newInode(Attr{
-		Ino: o.ino, Mode: o.mode, Nlink: 1, UID: o.uid, GID: o.gid, Rdev: o.rdev,
-		Atime: o.time, Mtime: o.time, Ctime: o.time, Btime: o.time,
-	})
-	in.label, in.parent, in.name, in.located = o.label, dir, o.name, t.epoch
+	in := t.inodeFor(o, dir)
 	if o.flags&createInherits != 0 {
 		d, err := dir.defaultACL()
 		if err != nil {
@@ -95,13 +91,28 @@ func (t *Tree) applyCreate(o *op) error {
 		in.target = string(o.data)
 		in.attr.Size = uint64(len(o.data))
 	}
-	t.keep(in)
-	t.files++
-	dir.kids++
-	in.marked = t.epoch
-	t.setName(dir, o.name, in)
+	t.add(in)
 	t.touchDir(dir, o.time, +1)
 	return nil
+}
+
+// inodeFor makes the inode that a change creates under a name in a directory.
+func (t *Tree) inodeFor(o *op, dir *inode) *inode {
+	in := newInode(Attr{
+		Ino: o.ino, Mode: o.mode, Nlink: 1, UID: o.uid, GID: o.gid, Rdev: o.rdev,
+		Atime: o.time, Mtime: o.time, Ctime: o.time, Btime: o.time,
+	})
+	in.label, in.parent, in.name, in.located = o.label, dir, o.name, t.epoch
+	return in
+}
+
+// add puts a new inode into the tree, in the place that it names.
+func (t *Tree) add(in *inode) {
+	t.keep(in)
+	t.files++
+	in.parent.kids++
+	in.marked = t.epoch
+	t.setName(in.parent, in.name, in)
 }
 
 // touchDir notes that a directory gained or lost names.
@@ -217,6 +228,12 @@ func (t *Tree) applyRename(o *op) error {
 	t.touchDir(to, o.time, +1)
 	if old != nil {
 		t.evict(old)
+	}
+	if o.kind == opWhiteout {
+		w := t.inodeFor(o, from)
+		t.add(w)
+		t.touchDir(from, o.time, +1)
+		t.evict(w)
 	}
 	return nil
 }

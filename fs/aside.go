@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // When another device takes over a drive, this device may still have changes that the other
@@ -111,7 +112,7 @@ func asidePath(journalDir, name string) string {
 
 // readAside reads what a directory says about itself.
 func readAside(dir string) (*asideRecord, error) {
-	b, err := os.ReadFile(filepath.Join(dir, asideFile))
+	b, err := safefile.ReadFile(filepath.Join(dir, asideFile))
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func writeAside(dir string, r *asideRecord) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, asideFile), b)
+	return safefile.Replace(filepath.Join(dir, asideFile), b)
 }
 
 // Asides lists what was set aside of the vault whose journal is in a directory, the oldest
@@ -342,18 +343,24 @@ func part(ctx context.Context, cfg *Config, state *stateFile, other line, becaus
 	}
 	if !pending && r.Shared == a.Sequence {
 		if exists {
+			if err := state.update(func(s *localState) { s.JournalEnding = endingDropped }); err != nil {
+				return false, err
+			}
 			if err := os.RemoveAll(cfg.JournalDir); err != nil {
 				return false, fmt.Errorf("removing a journal that is committed: %w", err)
 			}
 		}
-		return false, state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring, s.Parted = "", "", nil, a.Head })
+		return false, state.update(func(s *localState) {
+			s.endJournal()
+			s.Parted = a.Head
+		})
 	}
 	return true, moveAside(cfg, state, &r)
 }
 
 // moveAside renames the journal's directory, with the record in it.
 func moveAside(cfg *Config, state *stateFile, r *asideRecord) error {
-	if err := os.MkdirAll(cfg.JournalDir, 0o700); err != nil {
+	if err := safefile.MakePrivate(cfg.JournalDir); err != nil {
 		return fmt.Errorf("setting changes aside: %w", err)
 	}
 	if old, err := readAside(cfg.JournalDir); err == nil && old.Line.Head == r.Line.Head && old.Last == r.Last {
@@ -364,12 +371,16 @@ func moveAside(cfg *Config, state *stateFile, r *asideRecord) error {
 		return fmt.Errorf("setting changes aside: %w", err)
 	}
 	to := asidePath(cfg.JournalDir, r.Since.Format(asideTime))
+	if err := state.update(func(s *localState) { s.JournalEnding = endingAside }); err != nil {
+		return err
+	}
 	if err := os.Rename(cfg.JournalDir, to); err != nil {
 		return fmt.Errorf("setting changes aside: %w", err)
 	}
 	cfg.Log.Warn("changes that the drive does not have were set aside", "directory", to, "changes", r.Changes, "because", r.Because)
 	return state.update(func(s *localState) {
-		s.Journal, s.Base, s.JournalKeyring, s.Parted = "", "", nil, r.Line.Head
+		s.endJournal()
+		s.Parted = r.Line.Head
 	})
 }
 
@@ -379,7 +390,7 @@ func (t *Tree) setAside(because string) error {
 	s := t.state.get()
 	exists, err := hasJournal(t.cfg.JournalDir)
 	if err != nil || !exists {
-		return errors.Join(err, t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil }))
+		return errors.Join(err, t.journalEnded())
 	}
 	r := asideRecord{Since: t.cfg.Now().UTC(), Because: because, Line: s.Accepted, Shared: s.Accepted.Sequence, JournalKeyring: s.JournalKeyring}
 	var mine *crypt.Head
@@ -404,11 +415,11 @@ func hasJournal(dir string) (bool, error) {
 // count counts the changes in the journal that a head does not have; all, without a head. The
 // journal is not open.
 func (r *asideRecord) count(ctx context.Context, cfg *Config, head *crypt.Head) error {
-	key, err := r.journalKey(ctx, cfg.Identity)
+	derive, err := r.journalDeriver(ctx, cfg.Identity)
 	if err != nil {
 		return err
 	}
-	j, err := journal.Open(journal.Config{Dir: cfg.JournalDir, Key: key})
+	j, err := journal.Open(journal.Config{Dir: cfg.JournalDir, Derive: derive})
 	if err != nil {
 		return journalError(err)
 	}
@@ -426,12 +437,12 @@ func (r *asideRecord) count(ctx context.Context, cfg *Config, head *crypt.Head) 
 	})
 }
 
-func (r *asideRecord) journalKey(ctx context.Context, id Identity) (crypt.Key, error) {
+func (r *asideRecord) journalDeriver(ctx context.Context, id Identity) (journal.Deriver, error) {
 	keys, err := unwrap(ctx, id, r.keyring())
 	if err != nil {
-		return crypt.Key{}, fmt.Errorf("the key of the journal: %w", err)
+		return nil, fmt.Errorf("the key of the journal: %w", err)
 	}
-	return keys.key.Derive(keys.id[:], "ipfscloud/v1/journal"), nil
+	return keys.journalDeriver()
 }
 
 // JournalAside describes the journal of a tree that takes no more changes, if that has any

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/journal"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // AsideView is what a device has that the drive does not: two trees in memory, the drive as
@@ -91,7 +93,8 @@ func openAside(ctx context.Context, cfg Config, name, dir string, r *asideRecord
 		return nil, fmt.Errorf("commit %d, on which these changes stand: %w", r.Line.Sequence, err)
 	}
 	// The copies lie beside the journal, on the same file system, and are ciphertext as it is.
-	if v.scratch, err = os.MkdirTemp(filepath.Dir(filepath.Clean(cfg.JournalDir)), asideView); err != nil {
+	v.scratch = filepath.Join(filepath.Dir(filepath.Clean(cfg.JournalDir)), asideView+rand.Text())
+	if err := safefile.MakePrivate(v.scratch); err != nil {
 		return nil, fmt.Errorf("room for reading what was set aside: %w", err)
 	}
 	defer func() {
@@ -157,14 +160,14 @@ func (v *AsideView) replay(ctx context.Context, r *asideRecord, ev *Evidence) er
 	if err := copyJournal(t.cfg.JournalDir, v.dir); err != nil {
 		return fmt.Errorf("copying the journal: %w", err)
 	}
-	key, err := r.journalKey(ctx, t.cfg.Identity)
+	derive, err := r.journalDeriver(ctx, t.cfg.Identity)
 	if err != nil {
 		return err
 	}
 	if t.stage, err = openStage(t.cfg.JournalDir); err != nil {
 		return err
 	}
-	if t.journal, err = journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key}); err != nil {
+	if t.journal, err = journal.Open(journal.Config{Dir: t.cfg.JournalDir, Derive: derive}); err != nil {
 		t.stage.close()
 		return journalError(err)
 	}
@@ -174,7 +177,7 @@ func (v *AsideView) replay(ctx context.Context, r *asideRecord, ev *Evidence) er
 
 // copyJournal copies a journal's files. Staged blobs, which are never written again, are linked.
 func copyJournal(to, from string) error {
-	if err := os.MkdirAll(filepath.Join(to, stageName), 0o700); err != nil {
+	if err := safefile.MakePrivate(filepath.Join(to, stageName)); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(from)
@@ -205,12 +208,12 @@ func copyJournal(to, from string) error {
 }
 
 func copyFile(to, from string) error {
-	a, err := os.Open(from)
+	a, err := safefile.Open(from)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	b, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	b, err := safefile.CreateNew(to)
 	if err != nil {
 		return err
 	}
@@ -319,13 +322,13 @@ func (s *scratchStore) Put(_ context.Context, blocks []Block) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.made {
-		if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		if err := safefile.MakePrivate(s.dir); err != nil {
 			return err
 		}
 		s.made, s.has = true, map[CID]bool{}
 	}
 	for _, b := range blocks {
-		if err := os.WriteFile(filepath.Join(s.dir, b.CID.String()), b.Data, 0o600); err != nil {
+		if err := safefile.Replace(filepath.Join(s.dir, b.CID.String()), b.Data); err != nil {
 			return err
 		}
 		s.has[b.CID] = true
@@ -341,5 +344,5 @@ func (s *scratchStore) Get(ctx context.Context, cid CID) ([]byte, error) {
 	if !has {
 		return s.Store.Get(ctx, cid)
 	}
-	return os.ReadFile(filepath.Join(s.dir, cid.String()))
+	return safefile.ReadFile(filepath.Join(s.dir, cid.String()))
 }

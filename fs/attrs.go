@@ -227,20 +227,26 @@ func (t *Tree) RemoveXattr(ctx context.Context, ino Ino, name string) error {
 // usageWait is how long StatFS waits for what the store says of its space.
 const usageWait = 2 * time.Second
 
-// StatFS tells how large the drive is: what its store uses and may still take.
+// StatFS tells how large the drive is: the space that its files take in the store, and what
+// the store may still take. A sparse file counts with its data: no file takes more than the
+// whole store does. (A node that the user runs for other things too holds more than this
+// drive, so the sizes of the files are a bound as well.)
 func (t *Tree) StatFS(ctx context.Context) (StatFS, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(t.cfg.Deadline, usageWait))
 	defer cancel()
-	_, free, err := t.cfg.Store.Usage(ctx)
+	used, free, err := t.cfg.Store.Usage(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
-		t.free = free
-	} else {
-		free = t.free // what it said last: df must not hang with the node
+		t.used, t.free = used, free
+	}
+	// Else the last answer counts: df must not hang with the node.
+	taken := t.bytes
+	if t.used > 0 {
+		taken = min(taken, t.used+uint64(max(0, t.pendingBytes)))
 	}
 	return StatFS{
-		Total: t.bytes + free, Free: free,
+		Total: taken + t.free, Free: t.free,
 		Files: t.files + 1, FilesFree: 1 << 32,
 		NameMax: NameMax, BlockSize: 4096, FragmentSize: 4096,
 	}, nil

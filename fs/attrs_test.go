@@ -60,3 +60,29 @@ func TestTooManyLinks(t *testing.T) {
 		t.Errorf("after one is gone: %d names, %v", a.Nlink, err)
 	}
 }
+
+// df counts what the files of the drive take, not how large they say they are.
+func TestUsageOfSparseFiles(t *testing.T) {
+	v := newVault(t, fstest.NewMemory())
+	a, err := v.tree.Mknod(ctx, fs.RootIno, "sparse", fs.ModeRegular|0o600, 0, fs.Owner{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, data := uint64(100<<40), make([]byte, 3<<20)
+	if _, err := v.tree.SetAttr(ctx, a.Ino, fs.SetAttr{Size: &size}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.tree.Write(ctx, a.Ino, 50<<40, data); err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"before a commit", "after it"} {
+		s, err := v.tree.StatFS(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := s.Total - s.Free; used < 3<<20 || used > 8<<20 {
+			t.Errorf("%s 3 MiB in a file of 100 TiB take %d bytes", when, used)
+		}
+		v.commit()
+	}
+}

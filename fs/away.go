@@ -44,7 +44,7 @@ func (t *Tree) knownHead(ctx context.Context, cause error) (*loadedHead, error) 
 		return nil, cause
 	}
 	name := CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, commit)
+	l, err := loadCommit(ctx, &t.cfg, name, commit, time.Time{}, false)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w (and commit %d, which this device knows, is not here: %v)", cause, a.Sequence, err)

@@ -34,6 +34,7 @@ type committer struct {
 
 	changed chan struct{}   // capacity 1: there is something to commit
 	urgent  chan struct{}   // capacity 1: somebody waits for it
+	sweeps  chan struct{}   // capacity 1: a sweep was asked for, see sweep.go
 	sources chan struct{}   // capacity 1: there are sources to seal
 	sealing sync.Mutex      // held while sources are sealed ahead, and while a view is frozen
 	ctx     context.Context // ends what the committer waits for
@@ -47,23 +48,27 @@ type committer struct {
 	inHand   int          // those that are being sealed
 	waiters  []chan error // told of the next commit that begins after they came
 	last     error        // of the last attempt
+	sweeping bool         // the next commit is made even if nothing changed
 	sealed   []CID        // blobs that were sealed ahead since the last freeze
 	unlinked []CID        // blobs that the store has and no commit names yet; run's own
 	freed    []string     // keys of the dead list whose blocks are gone; run's own
+	garbage  uint64       // newest commit whose dead blocks a sweep is to free; 0: none. run's own
+	swept    time.Time    // when a commit was last made, or thought of, for a sweep alone; run's own
+	idle     bool         // nothing had changed in the last commit; run's own
 	// died are blobs on the dead list, with the sequence of their death, which files in
 	// memory may still use, or use again: a copy may have been made while the commit that
 	// gave them up was written. They are not freed; the next commit either takes them off
 	// the list, or nobody has them any more. run's own.
 	died map[CID]uint64
-	// branches are the linked commits that were looked at by foreign; nil for those of this
-	// line. run's own.
+	// branches are what foreign has looked at; nil for those of this line. run's own.
 	branches map[CommitName]*otherLine
 }
 
 func newCommitter(t *Tree) *committer {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &committer{t: t, stop: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}), ctx: ctx, cancel: cancel,
-		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1)}
+		changed: make(chan struct{}, 1), urgent: make(chan struct{}, 1), sources: make(chan struct{}, 1),
+		sweeps: make(chan struct{}, 1)}
 }
 
 func poke(c chan struct{}) {
@@ -115,6 +120,8 @@ func (c *committer) run() {
 	timer.Stop()
 	sync := time.NewTicker(syncInterval)
 	defer sync.Stop()
+	sweep := time.NewTimer(sweepDelay)
+	defer sweep.Stop()
 	var lastEnd time.Time
 	delay := retryDelay
 	for {
@@ -143,6 +150,12 @@ func (c *committer) run() {
 			due = true
 		case <-c.urgent:
 			due = true
+		case <-sweep.C:
+			if due = c.sweepDue(); !due && c.garbage > 0 {
+				sweep.Reset(sweepDelay)
+			}
+		case <-c.sweeps:
+			due = c.sweepDue()
 		}
 		if !due {
 			continue
@@ -157,6 +170,9 @@ func (c *committer) run() {
 			continue
 		}
 		delay = retryDelay
+		if c.garbage > 0 {
+			sweep.Reset(c.sweepPause())
+		}
 		c.t.mu.Lock()
 		more := c.t.pendingOps > 0
 		c.t.mu.Unlock()
@@ -271,7 +287,7 @@ func (c *committer) freeze() *job {
 			c.t.mu.Unlock()
 			continue
 		}
-		j := c.t.freeze()
+		j := c.t.freeze(c.takeSweep())
 		c.t.mu.Unlock()
 		c.mu.Lock()
 		c.unlinked = append(c.unlinked, c.sealed...)
@@ -324,6 +340,10 @@ func (c *committer) commit() (err error) {
 	c.t.install(j, top)
 	c.t.reader.pages.drop(w.replaced)
 	c.unlinked, c.freed, c.died = nil, nil, w.died
+	c.idle = j.ops == 0
+	if len(w.died) > 0 || j.ops > 0 && w.gone >= sweepWorth {
+		c.garbage = top.sequence
+	}
 	if err := c.t.journal.Trim(j.position); err != nil {
 		c.t.cfg.Log.Warn("trimming the journal", "error", err)
 	}
@@ -354,18 +374,14 @@ func (c *committer) link(ctx context.Context, w *commitWriter, j *job, top *vaul
 	if !t.top.head.IsZero() {
 		head.Parents = []crypt.Parent{{Device: t.top.device, Sequence: t.top.sequence, Head: t.top.head}}
 	}
+	w.contained = j.position
 	t.session.signOn(head)
 	info, err := linkHead(ctx, t.cfg, t.vault, t.state, head, w, c.unlinked)
 	if err != nil {
 		return err
 	}
 	top.commitInfo = info
-	t.mu.Lock()
-	t.line = lineOf(head, info.head)
-	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
-		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
-	}
-	t.mu.Unlock()
+	t.stand(head, info)
 	return nil
 }
 
@@ -375,7 +391,7 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	var info commitInfo
 	log, version, err := cfg.Identity.Log(ctx)
 	if err == nil {
-		err = mayWrite(ctx, cfg.Identity, head.Device, time.Unix(0, head.Time))
+		err = cfg.Identity.MayCommit(ctx, time.Unix(0, head.Time))
 	}
 	if err != nil {
 		return info, fmt.Errorf("the DID document of the commit: %w", err)
@@ -410,17 +426,15 @@ func linkHead(ctx context.Context, cfg Config, v *vaultKeys, state *stateFile, h
 	info = commitInfo{pointer: head.Root, sequence: head.Sequence, device: head.Device, head: headCID, commit: dir.CID, time: time.Unix(0, head.Time)}
 	err = state.update(func(s *localState) {
 		s.Accepted = acceptedHead{Device: head.Device, Sequence: head.Sequence,
-			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals),
+			Head: headCID.String(), Commit: dir.CID.String(), Keyring: v.keyring, Turns: turnsOf(head.Journals), Time: head.Time,
 			Session: ownSession(head, headCID).String()}
-		if own := head.Journals; s.Opened.Session == s.Accepted.Session && len(own) > 0 && own[0].Device == head.Device {
-			s.Opened.From, s.Opened.On = own[0].Position, s.Accepted.Head
+		if w.contained > 0 {
+			s.Contained = w.contained
 		}
+		s.Opened.goOn(head, s.Accepted)
 	})
 	return info, err
 }
-
-// freeBatch bounds the blocks that are freed after one commit.
-const freeBatch = 20000
 
 // retire unlinks the commits before the previous one, but for those that are being
 // copied or retained, and frees what only they needed.
@@ -455,15 +469,13 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 	for _, seq := range retained {
 		needs = min(needs, seq)
 	}
-	foreign := c.foreign(ctx, all, retained)
-	for _, n := range foreign {
-		needs = min(needs, n)
-	}
+	foreign, parting := c.foreign(ctx, all, retained)
+	needs = min(needs, parting)
 	for _, n := range names[:len(names)-2] {
 		if n.Sequence >= keep {
 			break
 		}
-		if _, ok := foreign[n]; ok || slices.Contains(retained, n.Sequence) {
+		if foreign[n] || slices.Contains(retained, n.Sequence) {
 			continue
 		}
 		if err := t.cfg.Store.Unlink(ctx, n); err != nil {
@@ -471,43 +483,7 @@ func (c *committer) retire(ctx context.Context, top *vaultTop) {
 			return
 		}
 	}
-	if err := t.loadOrphans(ctx); err != nil {
-		t.cfg.Log.Warn("reading where removed files lie that are in use", "error", err)
-		return
-	}
-	open := t.openBlobs()
-	var keys []string
-	var cids []CID
-	var bad error
-	dead := &btree{kind: crypt.PageDead, root: top.dead, get: func(k crypt.PageKind, p *crypt.PagePointer) (*page, error) {
-		return t.reader.page(ctx, k, p)
-	}}
-	err = dead.scan("", func(key string, _ []byte) bool {
-		death, cid, err := parseDeadKey(key)
-		if err != nil {
-			bad = err
-			return false
-		}
-		if death > needs || len(cids) >= freeBatch {
-			return false
-		}
-		if _, maybe := c.died[cid]; !open[cid] && !maybe {
-			keys, cids = append(keys, key), append(cids, cid)
-		}
-		return true
-	})
-	if err = errors.Join(err, bad); err != nil {
-		t.cfg.Log.Warn("reading the dead list", "error", err)
-		return
-	}
-	if len(cids) == 0 {
-		return
-	}
-	if err := t.cfg.Store.Free(ctx, cids); err != nil {
-		t.cfg.Log.Warn("freeing blocks", "error", err)
-		return
-	}
-	c.freed = keys
+	c.free(ctx, top, needs, retained)
 }
 
 // close stops the goroutine after the attempt that runs.

@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -59,5 +60,32 @@ func TestCookiesHoldForOtherReaders(t *testing.T) {
 	}
 	if rest, _ := list(open(), 1<<40, 10); len(rest) != 0 {
 		t.Fatalf("beyond the end: %v", rest)
+	}
+}
+
+// A whiteout is there after the death of the process, and after a commit.
+func TestWhiteoutSurvives(t *testing.T) {
+	v := newVault(t, nil)
+	if _, err := v.tree.Mkdir(ctx, fs.RootIno, "old", 0o700, fs.Owner{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.tree.Rename(ctx, fs.RootIno, "old", fs.RootIno, "new", fs.RenameExchange|fs.RenameWhiteout); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("an exchange with a whiteout: %v", err)
+	}
+	if err := v.tree.Rename(ctx, fs.RootIno, "old", fs.RootIno, "new", fs.RenameWhiteout); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []func() *fs.Tree{v.kill, v.wipe} {
+		tree := again()
+		a, err := tree.Lookup(ctx, fs.RootIno, "old")
+		if err != nil || a.Mode != fs.ModeChar || a.Rdev != 0 {
+			t.Errorf("the whiteout is %+v, %v", a, err)
+		}
+		if a, err := tree.Lookup(ctx, fs.RootIno, "new"); err != nil || a.Mode&fs.ModeType != fs.ModeDir {
+			t.Errorf("the directory is %+v, %v", a, err)
+		}
+		if root, err := tree.GetAttr(ctx, fs.RootIno); err != nil || root.Nlink != 3 {
+			t.Errorf("the root is %+v, %v", root, err)
+		}
 	}
 }

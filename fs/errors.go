@@ -33,6 +33,9 @@ var (
 	ErrUnavailable = errors.New("storage backend unreachable")
 	// ErrIntegrity: stored bytes do not verify. They are never served.
 	ErrIntegrity = errors.New("integrity check failed")
+	// ErrStateMissing: what this device kept of the drive is gone, in whole or in part, and
+	// with it perhaps changes that were acknowledged. It is an ErrIntegrity too.
+	ErrStateMissing error = integrity("local state is missing or damaged")
 	// ErrRollback: the store shows an older state than this device has accepted.
 	ErrRollback = errors.New("the store was rolled back")
 	// ErrNoCommits: the store has no commit of the vault. Other devices have written it, and this
@@ -44,3 +47,9 @@ var (
 	// It is an ErrFork.
 	ErrTwin = fmt.Errorf("two machines write as the same device: %w", ErrFork)
 )
+
+// integrity is an ErrIntegrity with words of its own.
+type integrity string
+
+func (e integrity) Error() string        { return string(e) }
+func (e integrity) Is(target error) bool { return target == ErrIntegrity }

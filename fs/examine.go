@@ -10,16 +10,6 @@ import (
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
 
-// Historian is an Identity whose DID document has a history: it learns from the logs that
-// commits carry, and keeps notes in the keyring. auth.Session fits it.
-type Historian interface {
-	// TakeLog looks at a log that a commit carries, and keeps it if it is newer.
-	TakeLog(ctx context.Context, log []byte) error
-	// Notes are what the keyring keeps for the identity; TakeNotes are given them back.
-	Notes(ctx context.Context) ([]byte, error)
-	TakeNotes(ctx context.Context, notes []byte) error
-}
-
 // commitPart reads a part of a commit: the block that a link of its directory names.
 func commitPart(ctx context.Context, store Store, commit CID, links []Link, name string) (CID, []byte, error) {
 	for _, l := range links {
@@ -50,28 +40,20 @@ func commitLinks(ctx context.Context, store Store, commit CID) ([]Link, error) {
 // learnLog lets the identity see the log that stands beside a head. What it cannot use it
 // leaves; whether the head is good its signature tells.
 func learnLog(ctx context.Context, cfg *Config, log []byte) {
-	h, ok := cfg.Identity.(Historian)
-	if !ok {
-		return
-	}
-	if err := h.TakeLog(ctx, log); err != nil && cfg.Log != nil {
+	if err := cfg.Identity.TakeLog(ctx, log); err != nil && cfg.Log != nil {
 		cfg.Log.Warn("the DID's log of a commit is not used", "error", err)
 	}
 }
 
 // learnNotes gives the identity what it keeps in a keyring.
 func learnNotes(ctx context.Context, cfg *Config, keys *vaultKeys) {
-	h, ok := cfg.Identity.(Historian)
-	if !ok {
-		return
-	}
 	ring, err := crypt.DecodeKeyring(keys.keyring)
 	if err != nil {
 		return // it was decoded before
 	}
 	notes, err := ring.OpenNotes(keys.key)
 	if err == nil && notes != nil {
-		err = h.TakeNotes(ctx, notes)
+		err = cfg.Identity.TakeNotes(ctx, notes)
 	}
 	if err != nil && cfg.Log != nil {
 		cfg.Log.Warn("the notes of a keyring are not used", "error", err)
@@ -79,16 +61,16 @@ func learnNotes(ctx context.Context, cfg *Config, keys *vaultKeys) {
 }
 
 // wrap makes the keyring of an epoch, with the notes of the identity.
-func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key crypt.Key, recipients [][]byte) (*vaultKeys, error) {
+func wrap(ctx context.Context, id Identity, vault crypt.VaultID, epoch uint64, key *crypt.VaultKey, recipients [][]byte) (*vaultKeys, error) {
 	ring, err := crypt.WrapKey(vault, epoch, key, recipients)
 	if err != nil {
 		return nil, err
 	}
-	if h, ok := id.(Historian); ok {
-		notes, err := h.Notes(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("what the identity keeps in the keyring: %w", err)
-		}
+	notes, err := id.Notes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("what the identity keeps in the keyring: %w", err)
+	}
+	if notes != nil {
 		ring.SealNotes(key, notes)
 	}
 	b := ring.Encode()
@@ -109,7 +91,7 @@ func sameOwner(a, b string) bool {
 
 // Evidence is what a commit shows to somebody who can open its keyring and knows nothing
 // else yet, not even whose vault it is. Nothing but the seal is verified: whoever knows
-// the newest document of DID checks that the device Head.Device has signed Message.
+// the history of the DID has to judge Claim before anything is done with the commit.
 type Evidence struct {
 	Name       CommitName
 	Head       HeadInfo
@@ -118,12 +100,11 @@ type Evidence struct {
 	Log        []byte // the DID document, or its log
 	LogVersion string
 	Notes      []byte
-	Message    []byte
-	Signature  []byte
+	Claim      CommitClaim
 
 	head    *crypt.Head
 	headCID CID
-	key     crypt.Key
+	key     *crypt.VaultKey
 	keyring []byte
 }
 
@@ -146,18 +127,12 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	if err != nil {
 		return nil, err
 	}
-	headCID, sealed, err := commitPart(ctx, store, commit, links, "head")
+	ev := &Evidence{Name: name, Epoch: k.Epoch, key: key, keyring: ring}
+	headCID, h, msg, sig, err := openHead(ctx, store, commit, links, key)
 	if err != nil {
 		return nil, err
 	}
-	ev := &Evidence{Name: name, Epoch: k.Epoch, headCID: headCID, key: key, keyring: ring}
-	h, err := crypt.OpenHead(ctx, sealed, key, func(_ context.Context, _ string, msg, sig []byte) error {
-		ev.Message, ev.Signature = bytes.Clone(msg), bytes.Clone(sig)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
-	}
+	ev.headCID = headCID
 	if h.Keyring != ringCID || h.Vault != k.Vault || h.Epoch != k.Epoch {
 		return nil, fmt.Errorf("commit %s: another vault's keyring stands beside the head: %w", commit, ErrIntegrity)
 	}
@@ -175,5 +150,26 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	ev.Name = CommitName{Vault: h.Vault.String(), Device: h.Device, Sequence: h.Sequence}
 	ev.Head = HeadInfo{Device: h.Device, Sequence: h.Sequence, Commit: commit, Time: time.Unix(0, h.Time)}
 	ev.DID, ev.Log, ev.LogVersion = h.DID, b, h.LogVersion
+	ev.Claim = CommitClaim{Device: h.Device, Version: h.LogVersion, At: ev.Head.Time, Message: msg, Signature: sig}
 	return ev, nil
+}
+
+// openHead opens the sealed head of a commit and returns what its device has signed. The
+// signature is not verified: that is part of judging the head.
+func openHead(ctx context.Context, store Store, commit CID, links []Link, key *crypt.VaultKey) (cid CID, h *crypt.Head, msg, sig []byte, err error) {
+	cid, sealed, err := commitPart(ctx, store, commit, links, "head")
+	if err != nil {
+		return cid, nil, nil, nil, err
+	}
+	h, err = crypt.OpenHead(ctx, sealed, key, func(_ context.Context, _ string, m, s []byte) error {
+		msg, sig = bytes.Clone(m), bytes.Clone(s)
+		return nil
+	})
+	if err == nil {
+		err = plausible(h, time.Now())
+	}
+	if err != nil {
+		return cid, nil, nil, nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
+	}
+	return cid, h, msg, sig, nil
 }

@@ -96,13 +96,31 @@ func (x extents) slice(off, end uint64) extents {
 	return out
 }
 
-// allocated is the number of bytes that are no holes.
+// SpaceUnit is the granularity, in bytes, at which data and holes are told apart: st_blocks,
+// SEEK_DATA and SEEK_HOLE all answer in whole units, as ext4 does. Programs that copy with
+// O_DIRECT (qemu-img among them) fail when a hole begins in the middle of a block.
+const SpaceUnit = 4096
+
+func unitDown(off uint64) uint64 { return off &^ (SpaceUnit - 1) }
+func unitUp(off uint64) uint64   { return unitDown(off + SpaceUnit - 1) }
+
+// allocated is the number of bytes in the units that hold any data.
 func (x extents) allocated() uint64 {
-	var n uint64
-	for i := range x {
-		n += uint64(x[i].len)
-	}
+	n, _ := x.allocatedAfter(0)
 	return n
+}
+
+// allocatedAfter is allocated without the units before covered; end is where the units end
+// that have been counted then.
+func (x extents) allocatedAfter(covered uint64) (n, end uint64) {
+	for i := range x {
+		from, to := max(unitDown(x[i].off), covered), unitUp(x[i].end())
+		if to > from {
+			n += to - from
+			covered = to
+		}
+	}
+	return n, covered
 }
 
 // blobs returns the distinct stored blobs that x uses, in the order of first use.

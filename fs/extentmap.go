@@ -164,10 +164,13 @@ func (m *extentMap) len() (n int) {
 	return n
 }
 
-// allocated is the number of bytes that are no holes.
+// allocated is the number of bytes in the units (see SpaceUnit) that hold any data.
 func (m *extentMap) allocated() (n uint64) {
+	covered := uint64(0)
 	for k := range m.parts() {
-		n += m.part(k).allocated()
+		var more uint64
+		more, covered = m.part(k).allocatedAfter(covered)
+		n += more
 	}
 	return n
 }

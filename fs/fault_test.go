@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -183,6 +184,9 @@ func TestForkIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	other.cfg.StateDir, other.cfg.JournalDir = filepath.Join(dir, "s"), filepath.Join(dir, "j")
 	copyDir(t, v.cfg.StateDir, other.cfg.StateDir)
+	if err := os.CopyFS(other.cfg.JournalDir, os.DirFS(v.cfg.JournalDir)); err != nil {
+		t.Fatal(err)
+	}
 	tree := v.open()
 	if _, err := tree.Mkdir(ctx, fs.RootIno, "one", 0o700, fs.Owner{}); err != nil {
 		t.Fatal(err)

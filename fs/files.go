@@ -333,7 +333,8 @@ func (t *Tree) applyFallocate(o *op) error {
 	return nil
 }
 
-// Seek finds the next data or hole at or after off.
+// Seek finds the next data or hole at or after off. Data begins and ends at multiples of
+// SpaceUnit, or with the file.
 func (t *Tree) Seek(ctx context.Context, ino Ino, off uint64, whence uint32) (at uint64, err error) {
 	err = t.do(ctx, func() error {
 		in, err := t.loaded(ino)
@@ -346,17 +347,17 @@ func (t *Tree) Seek(ctx context.Context, ino Ino, off uint64, whence uint32) (at
 		at = off
 		switch whence {
 		case SeekData:
-			_, e := in.ext.around(off)
+			_, e := in.ext.around(unitDown(off))
 			if e == nil || e.off >= in.attr.Size {
 				return ErrNoSeek
 			}
-			at = max(at, e.off)
+			at = max(at, unitDown(e.off))
 		case SeekHole:
-			for e := range in.ext.from(off) {
-				if e.off > at {
+			for e := range in.ext.from(unitDown(off)) {
+				if unitDown(e.off) > at {
 					break
 				}
-				at = e.end()
+				at = max(at, unitUp(e.end()))
 			}
 			at = min(at, in.attr.Size)
 		default:

@@ -2,7 +2,9 @@ package fs
 
 import (
 	"context"
+	"math"
 	"slices"
+	"time"
 )
 
 // otherLine is a linked commit that is not of the line of the newest one.
@@ -11,13 +13,13 @@ type otherLine struct {
 	parting uint64 // the last number that the lines have in common
 }
 
-// foreign are the linked commits of this device that are not of its line, each with the last
-// number that the lines have in common: another machine with the keys of this device has
-// made them, or they were given up by the owner and are retained. They are not unlinked, and
-// what only they need is not freed.
-func (c *committer) foreign(ctx context.Context, names []CommitName, retained []uint64) map[CommitName]uint64 {
+// foreign are the linked commits of this device that are not of its line, and the lowest of
+// the last numbers that a line of theirs has in common with it. Another machine with the keys
+// of this device has made them, or they were given up by the owner and are retained. They are
+// not unlinked, and what only they need is not freed.
+func (c *committer) foreign(ctx context.Context, names []CommitName, retained []uint64) (out map[CommitName]bool, parting uint64) {
 	t := c.t
-	out := map[CommitName]uint64{}
+	out, parting = map[CommitName]bool{}, math.MaxUint64
 	t.mu.Lock()
 	ours := t.line
 	t.mu.Unlock()
@@ -27,7 +29,7 @@ func (c *committer) foreign(ctx context.Context, names []CommitName, retained []
 		}
 		apart, known := c.branches[n]
 		if !known {
-			l, err := loadHead(ctx, &t.cfg, n)
+			l, err := loadHead(ctx, &t.cfg, n, time.Time{})
 			if err != nil {
 				t.cfg.Log.Warn("a commit that is linked cannot be read", "sequence", n.Sequence, "error", err)
 				continue
@@ -44,8 +46,8 @@ func (c *committer) foreign(ctx context.Context, names []CommitName, retained []
 			c.branches[n] = apart
 		}
 		if apart != nil && (apart.kin != KinAside || slices.Contains(retained, n.Sequence)) {
-			out[n] = apart.parting
+			out[n], parting = true, min(parting, apart.parting)
 		}
 	}
-	return out
+	return out, parting
 }

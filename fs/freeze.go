@@ -38,10 +38,10 @@ type frozenInode struct {
 	newBody *committedBody
 }
 
-// freeze moves all changes out of the way and returns them. nil if there are none. It is
-// called with the lock held.
-func (t *Tree) freeze() *job {
-	if t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 && t.rekeyed == nil {
+// freeze moves all changes out of the way and returns them. nil if there are none, unless a
+// commit without changes is wanted too. It is called with the lock held.
+func (t *Tree) freeze(empty bool) *job {
+	if !empty && t.pendingOps == 0 && len(t.orphans) == 0 && len(t.root.over) == 0 && t.rekeyed == nil {
 		return nil
 	}
 	if t.rekeyed != nil {

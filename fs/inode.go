@@ -125,7 +125,14 @@ func (in *inode) stat() Attr {
 	a := in.attr
 	switch {
 	case in.isRegular() && !in.unloaded:
-		a.Blocks = (in.ext.allocated() + 511) / 512
+		a.Blocks = in.ext.allocated() / 512
+		fallthrough
+	case in.isRegular():
+		// Bytes that a program has written through a mapping are unknown here until the kernel
+		// writes them back, and tar -S archives a file without blocks as zeros, unread.
+		if a.Size > 0 {
+			a.Blocks = max(a.Blocks, SpaceUnit/512)
+		}
 	case in.isDir():
 		a.Size = max(4096, a.Size*32)
 		a.Blocks = a.Size / 512
@@ -171,7 +178,7 @@ func inodeOf(r *record) *inode {
 	case bodyInline:
 		if len(r.inline) > 0 {
 			in.small, in.unloaded = bytes.Clone(r.inline), true
-			in.attr.Blocks = (uint64(len(r.inline)) + 511) / 512
+			in.attr.Blocks = unitUp(uint64(len(r.inline))) / 512
 		}
 	case bodyExtents:
 		in.ext.list, in.extShared = r.extents, true

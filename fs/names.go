@@ -218,20 +218,35 @@ func (t *Tree) remove(ctx context.Context, parent Ino, name string, allowed func
 	})
 }
 
-// Rename moves a name; flags are RenameNoReplace and RenameExchange.
+// Rename moves a name; flags are RenameNoReplace, RenameExchange and RenameWhiteout, which
+// leaves a character device 0:0 in the old place, as overlayfs wants it. It belongs to the
+// owner of the directory.
 func (t *Tree) Rename(ctx context.Context, from Ino, name string, to Ino, newName string, flags uint32) error {
-	if flags&^(RenameNoReplace|RenameExchange) != 0 || flags == RenameNoReplace|RenameExchange {
+	if flags&^(RenameNoReplace|RenameExchange|RenameWhiteout) != 0 || flags&RenameExchange != 0 && flags != RenameExchange {
 		return ErrInvalid
 	}
 	if err := checkName(newName); err != nil {
 		return err
 	}
 	o := &op{kind: opRename, parent: from, name: name, parent2: to, name2: newName, flags: flags}
+	if flags&RenameWhiteout != 0 {
+		o.kind, o.mode, o.label = opWhiteout, ModeChar, crypt.NewLabel()
+	}
 	same := false
 	err := t.change(ctx, o, func() (err error) {
 		same, err = t.checkRename(o)
 		if err == nil && same {
 			return errNothingToDo
+		}
+		if err == nil && o.kind == opWhiteout {
+			dir, err := t.getDir(from)
+			if err != nil {
+				return err
+			}
+			o.uid, o.gid = dir.attr.UID, dir.attr.GID
+			if o.ino == 0 {
+				o.ino = t.newIno()
+			}
 		}
 		return err
 	})

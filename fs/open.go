@@ -2,11 +2,9 @@ package fs
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -29,7 +27,11 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("keys to wrap the vault key for: %w", err)
 	}
-	keys, err := wrap(ctx, cfg.Identity, crypt.NewVaultID(), 1, crypt.NewKey(), recipients)
+	key, err := crypt.NewVaultKey()
+	if err != nil {
+		return "", err
+	}
+	keys, err := wrap(ctx, cfg.Identity, crypt.NewVaultID(), 1, key, recipients)
 	if err != nil {
 		return "", err
 	}
@@ -37,7 +39,7 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 	now := cfg.Now().UnixNano()
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(0); err != nil {
+	if w.seq, err = state.nextSequence(0, cfg.Now()); err != nil {
 		return "", err
 	}
 	top := vaultTop{root: &record{attr: Attr{Ino: RootIno, Mode: ModeDir | 0o755, Nlink: 2,
@@ -67,7 +69,13 @@ func Create(ctx context.Context, cfg Config) (string, error) {
 // device accepted last, as far as its blocks are on the local disk.
 func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 	cfg.fill()
-	state, err := openState(cfg.StateDir)
+	var missing error // and accepted
+	var state *stateFile
+	if cfg.At != nil { // it needs nothing that this device remembers
+		state, err = openState(cfg.StateDir)
+	} else {
+		state, missing, err = openKnown(&cfg)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +83,12 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		space: &space{dir: cfg.JournalDir}, inodes: map[Ino]*inode{}, orphans: map[*inode]struct{}{},
 		crowded: make(chan struct{}, 1), epoch: 1, dirtyDone: make(chan struct{})}
 	t.crowdedAt = t.inodeLimit()
+	for _, err := range cfg.Notices {
+		t.alarm(err)
+	}
+	if missing != nil {
+		t.alarm(fmt.Errorf("mounted without it, as you have said: %w", missing))
+	}
 	t.ring.newer, t.ring.older = &t.ring, &t.ring
 	var l *loadedHead
 	if cfg.At != nil {
@@ -107,6 +121,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		return nil, err
 	}
 	t.commits = newCommitter(t)
+	t.space.refused = t.commits.squeezed
 	t.commits.last = away // until it has looked again
 	t.ahead = newReadAhead(t.reader)
 	t.inMemory, t.aheadOf = t.memoryPage, t.ahead.pages
@@ -123,7 +138,7 @@ func Open(ctx context.Context, cfg Config) (_ *Tree, err error) {
 		}
 		err := state.update(func(s *localState) {
 			s.Accepted = acceptedHead{Device: l.head.Device, Sequence: l.head.Sequence, Head: l.cid.String(),
-				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals),
+				Commit: l.commit.String(), Keyring: l.keys.keyring, Turns: turnsOf(l.head.Journals), Time: l.head.Time,
 				Session: ownSession(l.head, l.cid).String()}
 			s.Reserved = max(s.Reserved, l.head.Sequence, t.seen)
 			if cfg.Leap {
@@ -168,7 +183,7 @@ type At struct {
 // device has accepted since says nothing against it: nobody takes it for the newest.
 func (t *Tree) headAt(ctx context.Context, at *At) (*loadedHead, error) {
 	name := CommitName{Vault: t.cfg.Vault, Device: at.Device, Sequence: at.Sequence}
-	l, err := loadCommit(ctx, &t.cfg, name, at.Commit)
+	l, err := loadCommit(ctx, &t.cfg, name, at.Commit, time.Time{}, true)
 	if err == nil {
 		t.readOnly = fmt.Errorf("this is the drive as commit %d left it", at.Sequence)
 	}
@@ -195,7 +210,14 @@ func (t *Tree) newestHead(ctx context.Context) (*loadedHead, error) {
 		if best != nil && n.Device == accepted.Device { // older, and no turn of another device
 			continue
 		}
-		l, err := loadHead(ctx, cfg, n)
+		l, err := loadHead(ctx, cfg, n, accepted.time())
+		if err == nil && best != nil && best.head.Device != l.head.Device {
+			// What best claims to follow is known now.
+			if err := best.judge(ctx, cfg, l.info().Time, false); err != nil {
+				t.alarm(err)
+				best = nil
+			}
+		}
 		if err == nil {
 			now := turnsOf(l.head.Journals)
 			switch now.against(accepted.Turns) {
@@ -280,25 +302,16 @@ func (t *Tree) relink(ctx context.Context, a acceptedHead) *loadedHead {
 	if l == nil {
 		return nil
 	}
-	if err := t.cfg.Store.Link(ctx, l.name, l.commit, []CID{l.commit, l.cid, l.head.Root.CID}); err != nil {
+	// A device that was told of the commit, and has never had it, fetches it from its peers.
+	_, err := t.cfg.Store.Get(ctx, l.head.Root.CID) // it must lie in the store to be linked
+	if err == nil {
+		err = t.cfg.Store.Link(ctx, l.name, l.commit, []CID{l.commit, l.cid, l.head.Root.CID})
+	}
+	if err != nil {
 		t.cfg.Log.Warn("linking the last commit again", "error", err)
 		return nil
 	}
 	t.cfg.Log.Warn("the store had lost the name of the last commit; it is linked again", "sequence", a.Sequence)
-	return l
-}
-
-// acceptedHead is the head of the commit that this device accepted last, nil if it is not
-// to be had.
-func (t *Tree) acceptedHead(ctx context.Context, a acceptedHead) *loadedHead {
-	commit, err := crypt.ParseCID(a.Commit)
-	if err != nil {
-		return nil
-	}
-	l, err := loadCommit(ctx, &t.cfg, CommitName{Vault: t.cfg.Vault, Device: a.Device, Sequence: a.Sequence}, commit)
-	if err != nil || l.cid.String() != a.Head {
-		return nil
-	}
 	return l
 }
 
@@ -324,147 +337,6 @@ func (t *Tree) load(ctx context.Context, l *loadedHead) error {
 	t.root.refs, t.root.since = 1, top.sequence
 	t.inodes[RootIno] = t.root
 	t.files, t.bytes = top.files, top.bytes
-	return nil
-}
-
-// openJournal opens the journal and replays what the head does not contain.
-func (t *Tree) openJournal(ctx context.Context, l *loadedHead) error {
-	keys, err := t.journalKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("the key of the journal: %w", err)
-	}
-	if keys == nil {
-		if err := t.setAside("its key is not to be had any more"); err != nil {
-			return err
-		}
-		keys = t.vault
-	}
-	open := func() (*journal.Journal, error) {
-		key := keys.key.Derive(l.keys.id[:], "ipfscloud/v1/journal")
-		stage, err := openStage(t.cfg.JournalDir)
-		if err != nil {
-			return nil, err
-		}
-		t.stage = stage
-		j, err := journal.Open(journal.Config{Dir: t.cfg.JournalDir, Key: key, Before: stage.sync})
-		if err != nil {
-			t.stage.close()
-			return nil, journalError(err)
-		}
-		return j, nil
-	}
-	j, err := open()
-	if err != nil {
-		return err
-	}
-	after, found := uint64(0), false
-	for _, p := range l.head.Journals {
-		if p.Journal == j.ID() {
-			after, found = p.Position, true
-		}
-	}
-	id := hex.EncodeToString(idOf(j))
-	if s := t.state.get(); s.Journal == id && s.Base == l.cid.String() {
-		found = true
-	}
-	if t.state.get().Relieved && j.Last() > after {
-		found = false
-	}
-	if s := t.state.get(); j.Last() > s.Opened.From && !s.containedIn(l) {
-		found = false
-	}
-	if !found && j.Last() > 0 {
-		// These changes were made on top of another line of commits. They are kept
-		// for rescue, and not mixed with this one.
-		j.Abandon()
-		t.stage.close()
-		if err := t.setAside("it was begun on top of another state of the drive"); err != nil {
-			return err
-		}
-		keys = t.vault
-		if j, err = open(); err != nil {
-			return err
-		}
-	}
-	if keys.epoch != t.vault.epoch && j.Last() <= after {
-		if err := t.renewJournal(j); err != nil {
-			return err
-		}
-		keys, after, found = t.vault, 0, false
-		if j, err = open(); err != nil {
-			return err
-		}
-	}
-	if !found {
-		err := t.state.update(func(s *localState) {
-			s.Journal, s.Base = hex.EncodeToString(idOf(j)), l.cid.String()
-		})
-		if err != nil {
-			j.Abandon()
-			return err
-		}
-	}
-	if err := os.Remove(filepath.Join(t.cfg.JournalDir, asideFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		j.Abandon()
-		t.stage.close()
-		return fmt.Errorf("the journal is written on: %w", err)
-	}
-	t.journal, t.contained = j, after
-	if err := t.replayJournal(ctx, after); err != nil {
-		j.Abandon()
-		t.stage.close()
-		return err
-	}
-	return nil
-}
-
-func idOf(j *journal.Journal) []byte {
-	id := j.ID()
-	return id[:]
-}
-
-func (t *Tree) replayJournal(ctx context.Context, after uint64) error {
-	t.replay = true
-	n, bytes, streamed := 0, int64(0), int64(0)
-	err := t.journal.Replay(after, func(number uint64, b []byte) error {
-		o, err := decodeOp(b)
-		if err == nil && o.kind == opStream {
-			err = t.replayStream(o, number)
-		}
-		if err == nil {
-			err = t.do(ctx, func() error { return t.apply(o) })
-		}
-		if err != nil {
-			return fmt.Errorf("replaying record %d: %w", number, err)
-		}
-		n++
-		bytes += int64(len(b))
-		if o.kind == opStream {
-			streamed += int64(o.size)
-		}
-		if t.dirty > t.dirtyLimit() {
-			t.commits.sealFull()
-		}
-		return nil
-	})
-	if err != nil {
-		return journalError(err)
-	}
-	if err := t.stage.trim(0); err != nil { // what no record speaks of
-		return fmt.Errorf("removing staged blobs: %w", err)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.replay, t.replayed = false, nil
-	t.pendingOps, t.pendingBytes, t.journalBytes = n, bytes+streamed, bytes
-	t.space.owed.Store(bytes)
-	if n > 0 {
-		t.oldest = t.cfg.Now()
-		t.cfg.Log.Info("replayed the journal", "changes", n, "bytes", bytes)
-	}
-	for in := range t.orphans {
-		t.evict(in)
-	}
 	return nil
 }
 

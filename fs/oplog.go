@@ -23,6 +23,7 @@ const (
 	opSetXattr    opKind = 10
 	opRemoveXattr opKind = 11
 	opStream      opKind = 12 // opWrite whose bytes lie in the stage
+	opWhiteout    opKind = 13 // opRename that leaves a whiteout behind, whose inode is ino
 )
 
 // Bits of op.flags for opSetAttr: which fields count.
@@ -104,7 +105,7 @@ func (o *op) header(buf []byte) []byte {
 		e.I64(o.atime)
 		e.I64(o.mtime)
 		return e.Buf
-	case opCreate:
+	case opCreate, opWhiteout:
 		e.U32(o.mode)
 		e.U32(o.uid)
 		e.U32(o.gid)
@@ -151,8 +152,8 @@ func decodeOp(b []byte) (*op, error) {
 		o.size = d.Uvarint()
 		o.atime = d.I64()
 		o.mtime = d.I64()
-	case opCreate, opLocate, opUnlink, opLink, opRename, opSetXattr, opRemoveXattr:
-		if o.kind == opCreate {
+	case opCreate, opLocate, opUnlink, opLink, opRename, opWhiteout, opSetXattr, opRemoveXattr:
+		if o.kind == opCreate || o.kind == opWhiteout {
 			o.mode = d.U32()
 			o.uid = d.U32()
 			o.gid = d.U32()

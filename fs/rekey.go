@@ -5,27 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 	"github.com/cluster-labs/ipfscloud/fs/journal"
 )
-
-// Delegator is an Identity whose devices may not all write, or not for ever. auth.Session
-// fits it.
-type Delegator interface {
-	// MayWrite tells whether a device of the newest DID document may have made a commit at
-	// that time.
-	MayWrite(ctx context.Context, device string, at time.Time) error
-}
-
-// mayWrite asks the identity, if it makes a difference between devices.
-func mayWrite(ctx context.Context, id Identity, device string, at time.Time) error {
-	if d, ok := id.(Delegator); ok {
-		return d.MayWrite(ctx, device, at)
-	}
-	return nil
-}
 
 // Rekey wraps the vault's key anew, for the recipients that the identity has now, and
 // returns when a commit with that keyring is linked. A new epoch draws a new key: who was a
@@ -46,7 +29,10 @@ func (t *Tree) Rekey(ctx context.Context, newEpoch bool) (HeadInfo, error) {
 	}
 	epoch, key := old.epoch, old.key
 	if newEpoch {
-		epoch, key = epoch+1, crypt.NewKey()
+		if key, err = crypt.NewVaultKey(); err != nil {
+			return HeadInfo{}, err
+		}
+		epoch++
 		if err := keepJournalKey(t.state, old.keyring); err != nil {
 			return HeadInfo{}, err
 		}
@@ -96,8 +82,11 @@ func (t *Tree) renewJournal(old *journal.Journal) error {
 		old.Abandon()
 		t.stage.close()
 	}
+	if err := t.endJournal(endingDropped); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(t.cfg.JournalDir); err != nil {
 		return fmt.Errorf("removing a journal that is committed: %w", err)
 	}
-	return t.state.update(func(s *localState) { s.Journal, s.Base, s.JournalKeyring = "", "", nil })
+	return t.journalEnded()
 }

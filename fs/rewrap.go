@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
 )
@@ -65,7 +66,10 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	}
 	epoch, key := old.Epoch, ev.key
 	if from.NewEpoch {
-		epoch, key = epoch+1, crypt.NewKey()
+		if key, err = crypt.NewVaultKey(); err != nil {
+			return HeadInfo{}, err
+		}
+		epoch++
 		if _, err := os.Stat(cfg.JournalDir); err == nil {
 			if err := keepJournalKey(state, ev.keyring); err != nil {
 				return HeadInfo{}, err
@@ -78,7 +82,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 	}
 	t := &Tree{cfg: cfg, vault: keys, state: state, reader: newReader(cfg.Store, cfg.MemoryLimit)}
 	w := &commitWriter{t: t, ctx: ctx, pages: map[CID]*page{}}
-	if w.seq, err = state.nextSequence(last); err != nil {
+	if w.seq, err = state.nextSequence(last, cfg.Now()); err != nil {
 		return HeadInfo{}, err
 	}
 	// The commit's directory links the tree's top node, which must lie in the store.
@@ -113,7 +117,7 @@ func Rewrap(ctx context.Context, cfg Config, from Rewrapped) (HeadInfo, error) {
 		}
 	}
 	for _, c := range from.Aside {
-		l, err := loadCommit(ctx, &cfg, c.Name, c.Commit)
+		l, err := loadCommit(ctx, &cfg, c.Name, c.Commit, time.Time{}, true)
 		if err != nil {
 			return HeadInfo{}, fmt.Errorf("a line to give up: %w", err)
 		}

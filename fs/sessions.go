@@ -242,7 +242,7 @@ func Relate(ctx context.Context, cfg Config, name CommitName, commit CID) (r Rel
 		return r, fmt.Errorf("the commit that this device accepted last: %w", ErrNotFound)
 	}
 	name.Sequence = 0
-	l, err := loadCommit(ctx, &cfg, name, commit)
+	l, err := loadCommit(ctx, &cfg, name, commit, time.Time{}, false)
 	if err != nil {
 		return r, err
 	}
@@ -256,6 +256,16 @@ type madeCommit struct {
 }
 
 const maxMade = 1024
+
+// stand enters that this process has made the newest commit.
+func (t *Tree) stand(h *crypt.Head, info commitInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line = lineOf(h, info.head)
+	if t.made = append(t.made, madeCommit{info.sequence, info.commit}); len(t.made) > maxMade {
+		t.made = slices.Delete(t.made, 0, len(t.made)-maxMade)
+	}
+}
 
 // Relate says how a commit stands to the newest one of the tree.
 func (t *Tree) Relate(ctx context.Context, name CommitName, commit CID) (Relative, error) {
@@ -271,7 +281,7 @@ func (t *Tree) Relate(ctx context.Context, name CommitName, commit CID) (Relativ
 	}
 	t.mu.Unlock()
 	name.Sequence = 0
-	l, err := loadCommit(ctx, &t.cfg, name, commit)
+	l, err := loadCommit(ctx, &t.cfg, name, commit, time.Time{}, false)
 	if err != nil {
 		return Relative{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/fstest"
@@ -77,7 +78,7 @@ func (v *vault) name(h fs.HeadInfo) fs.CommitName {
 func (v *vault) take(from *vault, h fs.HeadInfo) {
 	v.t.Helper()
 	from.send(v)
-	if _, err := fs.Adopt(ctx, v.store, v.cfg.Identity, v.name(h), h.Commit); err != nil {
+	if _, err := fs.Adopt(ctx, v.store, v.cfg.Identity, v.name(h), h.Commit, time.Time{}); err != nil {
 		v.t.Fatal(err)
 	}
 }

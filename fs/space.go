@@ -19,6 +19,8 @@ import (
 type space struct {
 	dir  string
 	owed atomic.Int64 // bytes in the journal that a commit will write once more
+	// refused is told when new data is refused. It returns at once.
+	refused func()
 
 	mu      sync.Mutex
 	free    int64 // bytes, when last asked
@@ -37,7 +39,7 @@ const (
 // Changes that free space, or take next to none, always pass.
 func (s *space) admit(n int64, kind opKind) error {
 	switch kind {
-	case opWrite, opCreate, opSetXattr, opLink:
+	case opWrite, opCreate, opWhiteout, opSetXattr, opLink:
 	default:
 		return nil
 	}
@@ -54,6 +56,9 @@ func (s *space) admit(n int64, kind opKind) error {
 	}
 	s.spent += 2*n + 512
 	if s.free-s.spent-s.owed.Load() < s.reserve {
+		if s.refused != nil {
+			s.refused()
+		}
 		return fmt.Errorf("%d MiB are left under %s: %w", s.free>>20, s.dir, ErrNoSpace)
 	}
 	return nil
@@ -82,7 +87,7 @@ func journalError(err error) error {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	case errors.Is(err, journal.ErrCorrupt):
-		return fmt.Errorf("%w: %w", ErrIntegrity, err)
+		return fmt.Errorf("%w: %w", ErrStateMissing, err)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // stage keeps large writes as the sealed blobs that they will be, so that they are sealed
@@ -60,11 +61,11 @@ const (
 // until the journal tells more.
 func openStage(journalDir string) (*stage, error) {
 	s := &stage{path: filepath.Join(journalDir, stageName), blobs: map[stageID]*stagedBlob{}, dirty: map[*stagedBlob]struct{}{}}
-	if err := os.MkdirAll(s.path, 0o700); err != nil {
+	if err := safefile.MakeDir(s.path); err != nil {
 		return nil, fmt.Errorf("stage for blobs: %w", err)
 	}
 	var err error
-	if s.dir, err = os.Open(s.path); err != nil {
+	if s.dir, err = safefile.OpenDir(s.path); err != nil {
 		return nil, fmt.Errorf("stage for blobs: %w", err)
 	}
 	names, err := s.dir.Readdirnames(-1)
@@ -87,7 +88,7 @@ func (s *stage) file(id stageID) string { return filepath.Join(s.path, id.String
 
 // create begins a blob.
 func (s *stage) create(id stageID, key crypt.Key) (*stagedBlob, error) {
-	f, err := os.OpenFile(s.file(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := safefile.OpenIn(s.dir, id.String(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, journalError(fmt.Errorf("staging a blob: %w", err))
 	}
@@ -170,7 +171,7 @@ func (s *stage) sync() error {
 
 // read returns the plaintext of whole packages of a blob, from byte at on.
 func (s *stage) read(id stageID, key crypt.Key, at, n uint32) ([]byte, error) {
-	f, err := os.Open(s.file(id))
+	f, err := safefile.OpenIn(s.dir, id.String(), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +275,7 @@ func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.P
 			return p, Block{}, err
 		}
 	}
-	sealed, err := os.ReadFile(path)
+	sealed, err := safefile.ReadFile(path)
 	if err == nil && !cid.Verify(sealed) {
 		err = ErrIntegrity
 	}
@@ -287,7 +288,7 @@ func (t *Tree) sealSource(ctx context.Context, s *source, birth uint64) (crypt.P
 // sumFile returns the CID of a file's bytes. It lets the disk begin with the file, which
 // the next sync wants.
 func sumFile(path string) (cid CID, size int64, err error) {
-	f, err := os.Open(path)
+	f, err := safefile.Open(path)
 	if err != nil {
 		return cid, 0, err
 	}

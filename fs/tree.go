@@ -22,6 +22,11 @@ type Config struct {
 	// StateDir and JournalDir are directories of mode 0700 for this vault on this machine.
 	StateDir, JournalDir string
 	ReadOnly             bool
+	// Known says that this device has had local state of the vault: if none is there, it is
+	// lost. AcceptMissing goes on without what is missing; otherwise that is ErrStateMissing.
+	Known, AcceptMissing bool
+	// Notices are alerts from the start on.
+	Notices []error
 	// At opens the vault read-only as one commit left it; nil is the newest.
 	At *At
 	// Before is called once the tree is open for writing, and nothing was committed yet. An
@@ -122,7 +127,7 @@ type Tree struct {
 	files      uint64              // inodes in the tree
 	bytes      uint64              // logical bytes of all files
 
-	free         uint64 // bytes that the store could still take, when it last said
+	used, free   uint64 // bytes that the store took, and could still take, when it last said
 	pendingOps   int    // changes since the last commit that is linked
 	pendingBytes int64  // of them, in the journal and in the stage
 	journalBytes int64  // those in the journal

@@ -94,6 +94,7 @@ type DirEntry struct {
 const (
 	RenameNoReplace = 1
 	RenameExchange  = 2
+	RenameWhiteout  = 4
 )
 
 // Fallocate modes, as fallocate(2) has them.
@@ -139,8 +140,11 @@ type Identity interface {
 	// Sign signs msg with this device's key. Every msg begins with a purpose
 	// ("ipfscloud/v1/head\x00…"), so that a signature has one meaning only.
 	Sign(ctx context.Context, msg []byte) ([]byte, error)
-	// Verify checks a signature of a device of this DID against the newest document.
-	Verify(ctx context.Context, device string, msg, sig []byte) error
+	// JudgeCommit tells whether a device of this DID may have made a commit, signature
+	// included. An error means that this cannot be told now, and says nothing of the commit.
+	JudgeCommit(ctx context.Context, c CommitClaim) (Verdict, error)
+	// MayCommit tells whether this device may commit at a time.
+	MayCommit(ctx context.Context, at time.Time) error
 	// OpenWrapped opens an HPKE ciphertext (MLKEM768-X25519, HKDF-SHA256, AES-256-GCM;
 	// enc and ciphertext joined) that was sealed to this device or to the recovery key.
 	OpenWrapped(ctx context.Context, info, sealed []byte) ([]byte, error)
@@ -149,6 +153,12 @@ type Identity interface {
 	Recipients(ctx context.Context) ([][]byte, error)
 	// Log is the DID document (or its log) that a commit carries, and its version.
 	Log(ctx context.Context) (log []byte, version string, err error)
+	// TakeLog looks at a log that a commit carries, and keeps it if it is newer.
+	TakeLog(ctx context.Context, log []byte) error
+	// Notes are what the keyring keeps for the identity; TakeNotes are given them back.
+	// nil where it keeps nothing.
+	Notes(ctx context.Context) ([]byte, error)
+	TakeNotes(ctx context.Context, notes []byte) error
 }
 
 // Clock tells the time of a change; the tree never reads another.

@@ -14,7 +14,7 @@ import (
 type vaultKeys struct {
 	id         crypt.VaultID
 	epoch      uint64
-	key        crypt.Key
+	key        *crypt.VaultKey
 	keyring    []byte
 	keyringCID CID
 }
@@ -68,19 +68,23 @@ type loadedHead struct {
 	cid    CID
 	head   *crypt.Head
 	keys   *vaultKeys
+
+	msg, sig []byte // what the device signed
 }
 
-// loadHead fetches and verifies the head of a commit.
-func loadHead(ctx context.Context, cfg *Config, name CommitName) (*loadedHead, error) {
+// loadHead fetches and verifies the head of a commit, which claims to follow one of the
+// time after.
+func loadHead(ctx context.Context, cfg *Config, name CommitName, after time.Time) (*loadedHead, error) {
 	commit, err := cfg.Store.Resolve(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return loadCommit(ctx, cfg, name, commit)
+	return loadCommit(ctx, cfg, name, commit, after, false)
 }
 
-// loadCommit is loadHead for a commit directory; a sequence of 0 in the name is any.
-func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (*loadedHead, error) {
+// loadCommit is loadHead for a commit directory; a sequence of 0 in the name is any. past
+// is for a commit that nobody takes for the newest state; see CommitClaim.
+func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID, after time.Time, past bool) (*loadedHead, error) {
 	links, err := commitLinks(ctx, cfg.Store, commit)
 	if err != nil {
 		return nil, err
@@ -103,14 +107,10 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	if err != nil {
 		return nil, fmt.Errorf("keyring of commit %s: %w", commit, err)
 	}
-	headCID, sealed, err := part("head")
+	learnNotes(ctx, cfg, keys)
+	headCID, h, msg, sig, err := openHead(ctx, cfg.Store, commit, links, keys.key)
 	if err != nil {
 		return nil, err
-	}
-	learnNotes(ctx, cfg, keys)
-	h, err := crypt.OpenHead(ctx, sealed, keys.key, cfg.Identity.Verify)
-	if err != nil {
-		return nil, fmt.Errorf("head of commit %s: %w: %w", commit, ErrIntegrity, err)
 	}
 	switch {
 	case h.Keyring != ringCID || h.Vault != keys.id || h.Epoch != keys.epoch:
@@ -122,13 +122,19 @@ func loadCommit(ctx context.Context, cfg *Config, name CommitName, commit CID) (
 	case h.Vault.String() != name.Vault || h.Device != name.Device || name.Sequence != 0 && h.Sequence != name.Sequence:
 		err = fmt.Errorf("the head is %s's number %d", h.Device, h.Sequence)
 	}
-	if err == nil {
-		err = mayWrite(ctx, cfg.Identity, h.Device, time.Unix(0, h.Time))
-	}
 	if err != nil {
 		return nil, fmt.Errorf("commit %s at %s: %w: %w", commit, name.Path(), ErrIntegrity, err)
 	}
-	return &loadedHead{name: name, commit: commit, cid: headCID, head: h, keys: keys}, nil
+	l := &loadedHead{name: name, commit: commit, cid: headCID, head: h, keys: keys, msg: msg, sig: sig}
+	return l, l.judge(ctx, cfg, after, past)
+}
+
+// judge asks whether the device may have made the commit; see the function of that name.
+func (l *loadedHead) judge(ctx context.Context, cfg *Config, after time.Time, past bool) error {
+	if err := judge(ctx, cfg.Identity, l.head, l.msg, l.sig, after, past); err != nil {
+		return fmt.Errorf("commit %s at %s: %w", l.commit, l.name.Path(), err)
+	}
+	return nil
 }
 
 func (l *loadedHead) info() HeadInfo {
@@ -136,10 +142,11 @@ func (l *loadedHead) info() HeadInfo {
 }
 
 // Inspect verifies the head of a commit that was found outside the store, like Adopt, and
-// tells what it is without linking it. The sequence in the name does not count.
-func Inspect(ctx context.Context, store Store, id Identity, name CommitName, commit CID) (HeadInfo, error) {
+// tells what it is without linking it. The sequence in the name does not count. after is the
+// time of the newest commit with a lower sequence that has been found, or zero.
+func Inspect(ctx context.Context, store Store, id Identity, name CommitName, commit CID, after time.Time) (HeadInfo, error) {
 	name.Sequence = 0
-	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit)
+	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit, after, false)
 	if err != nil {
 		return HeadInfo{}, err
 	}
@@ -148,9 +155,10 @@ func Inspect(ctx context.Context, store Store, id Identity, name CommitName, com
 
 // Adopt verifies a commit that was found outside the store, for example in the list of
 // pins of a cluster, and links it there. Its blocks are read through the store, which must
-// be able to fetch them. crypt.ErrNotRecipient: it is another identity's.
-func Adopt(ctx context.Context, store Store, id Identity, name CommitName, commit CID) (Found, error) {
-	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit)
+// be able to fetch them. crypt.ErrNotRecipient: it is another identity's. after is as for
+// Inspect.
+func Adopt(ctx context.Context, store Store, id Identity, name CommitName, commit CID, after time.Time) (Found, error) {
+	l, err := loadCommit(ctx, &Config{Store: store, Identity: id}, name, commit, after, false)
 	if err != nil {
 		return Found{}, err
 	}
@@ -178,7 +186,7 @@ func Discover(ctx context.Context, store Store, id Identity) ([]Found, error) {
 		if done[n.Vault] {
 			continue
 		}
-		l, err := loadHead(ctx, cfg, n)
+		l, err := loadHead(ctx, cfg, n, time.Time{})
 		if err != nil {
 			if !errors.Is(err, crypt.ErrNotRecipient) {
 				last = err

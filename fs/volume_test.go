@@ -160,7 +160,7 @@ func checkVolume(t *testing.T, tree *fs.Tree) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if hole, err := tree.Seek(ctx, sp.Ino, 0, fs.SeekHole); err != nil || hole != 3000 {
+	if hole, err := tree.Seek(ctx, sp.Ino, 0, fs.SeekHole); err != nil || hole != 4096 {
 		t.Fatalf("the hole begins at %d, %v", hole, err)
 	}
 }

@@ -43,10 +43,13 @@ type commitWriter struct {
 	// replaced are the pages that nobody reads any more when the commit is the tree's.
 	replaced []CID
 
+	contained uint64 // position in this device's journal that the commit contains; 0 for none
+
 	stored  bool // all blobs lie in the store
 	linking bool // the store was asked to link the commit, and may have done it
 
 	dead   []deadBlock
+	gone   int          // blocks that were put on the dead list
 	fresh  map[CID]bool // written by this commit
 	adds   map[CID]int  // files that begin to use a blob
 	drops  map[CID]int  // files that use it no more
@@ -155,7 +158,7 @@ func (w *commitWriter) write(j *job) (vaultTop, error) {
 	t := w.t
 	top := j.top
 	var err error
-	if w.seq, err = t.state.nextSequence(t.lastSequence()); err != nil {
+	if w.seq, err = t.state.nextSequence(t.lastSequence(), t.cfg.Now()); err != nil {
 		return top, err
 	}
 	t.attempted = w.seq
@@ -411,6 +414,7 @@ func (w *commitWriter) deadList(root crypt.PagePointer) (crypt.PagePointer, erro
 		changes = append(changes, change{key: k})
 	}
 	seen := map[CID]bool{}
+	w.gone += len(w.dead)
 	for _, d := range w.dead {
 		if seen[d.cid] || d.cid == emptyDir.CID {
 			continue

@@ -19,7 +19,7 @@ var ErrOtherWriter = fmt.Errorf("another device writes this drive: %w", ErrReadO
 // checkWriter tells why this device may not write on top of a head, or nil.
 func (t *Tree) checkWriter(ctx context.Context, l *loadedHead) error {
 	id := t.cfg.Identity
-	if err := mayWrite(ctx, id, id.Device(), t.cfg.Now()); err != nil {
+	if err := id.MayCommit(ctx, t.cfg.Now()); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	if l.head.Device != id.Device() {
@@ -39,7 +39,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 	defer c.looking.Unlock()
 	t := c.t
 	t.mu.Lock()
-	vault, seen := t.vault, turnsOf(t.carried)
+	vault, seen, at := t.vault, turnsOf(t.carried), t.top.time
 	t.mu.Unlock()
 	names, err := t.cfg.Store.Commits(ctx, vault.id.String())
 	if err != nil {
@@ -49,7 +49,7 @@ func (c *committer) overtaken(ctx context.Context) error {
 		if n.Device == t.cfg.Identity.Device() || c.looked[n] {
 			continue
 		}
-		l, err := loadHead(ctx, &t.cfg, n)
+		l, err := loadHead(ctx, &t.cfg, n, at)
 		if err == nil && turnsOf(l.head.Journals).against(seen) != turnsNewer {
 			if l.head.Sequence > c.lastSequence() {
 				t.cfg.Log.Warn("a commit of another device is not used: it went on after it was relieved", "device", n.Device, "sequence", n.Sequence)
@@ -95,7 +95,7 @@ func (t *Tree) LookAgain(ctx context.Context) error {
 	if readOnly || t.journal == nil {
 		return nil
 	}
-	if err := mayWrite(ctx, t.cfg.Identity, t.cfg.Identity.Device(), t.cfg.Now()); err != nil {
+	if err := t.cfg.Identity.MayCommit(ctx, t.cfg.Now()); err != nil {
 		return err
 	}
 	return t.commits.overtaken(ctx)
@@ -127,11 +127,11 @@ func Supersedes(ctx context.Context, cfg Config, name CommitName, commit CID) (b
 	if err != nil {
 		return false, err
 	}
-	l, err := loadCommit(ctx, &cfg, name, commit)
+	a := state.get().Accepted
+	l, err := loadCommit(ctx, &cfg, name, commit, a.time(), false)
 	if err != nil {
 		return false, err
 	}
-	a := state.get().Accepted
 	switch turnsOf(l.head.Journals).against(a.Turns) {
 	case turnsNewer:
 		return true, nil
@@ -223,7 +223,8 @@ func Receive(stateDir string, b json.RawMessage) (*Handover, error) {
 	_, vaultErr := crypt.ParseVaultID(h.Vault)
 	_, headErr := crypt.ParseCID(h.Head)
 	_, commitErr := crypt.ParseCID(h.Commit)
-	if err := errors.Join(vaultErr, headErr, commitErr); err != nil || h.Sequence == 0 || h.Device == "" {
+	countErr := CheckSequence(h.Sequence, time.Now())
+	if err := errors.Join(vaultErr, headErr, commitErr, countErr); err != nil || h.Device == "" {
 		return nil, fmt.Errorf("handover of a vault: %v: %w", err, ErrInvalid)
 	}
 	s, err := openState(stateDir)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth/did/fetch"
 )
 
 // WellKnown is where an origin says which DIDs it is linked with.
@@ -134,8 +136,9 @@ func (v Verifier) linkage(ctx context.Context, jwt, id, origin string) (*Credent
 	return c, nil
 }
 
-// FetchConfiguration gets the file from an origin, over TLS and without redirects. client
-// may be nil. ErrUnavailable, ErrNotLinked where there is none.
+// FetchConfiguration gets the file from an origin, over TLS and without redirects. A
+// nil client, and one without a Transport, reaches public servers only. ErrUnavailable,
+// ErrNotLinked where there is none, ErrInvalid where the origin is not public.
 func FetchConfiguration(ctx context.Context, client *http.Client, origin string) ([]byte, error) {
 	origin, err := Origin(origin)
 	if err != nil {
@@ -145,6 +148,9 @@ func FetchConfiguration(ctx context.Context, client *http.Client, origin string)
 	if client != nil {
 		c = *client
 	}
+	if c.Transport == nil {
+		c.Transport = fetch.New()
+	}
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ctx, cancel := context.WithTimeout(ctx, fetchDeadline)
 	defer cancel()
@@ -153,6 +159,9 @@ func FetchConfiguration(ctx context.Context, client *http.Client, origin string)
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	resp, err := c.Do(req)
+	if errors.Is(err, fetch.ErrForbidden) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

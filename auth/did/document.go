@@ -35,11 +35,13 @@ type Document struct {
 	Version     Version // set by the method
 	Deactivated bool
 	Former      []string             // the DIDs that it had before it moved; set by the method
+	AlsoKnownAs []string             // what the document says; whether it is true is for the other name to say
 	Keys        []VerificationMethod // all, also those that stand in a relationship only
 	Services    []Service
 
-	raw  []byte
-	uses map[Relationship][]string // key ids
+	raw   []byte
+	uses  map[Relationship][]string // key ids, each once
+	index map[string]int            // of Keys, by id: a document may list thousands
 }
 
 // VerificationMethod is a public key of a document.
@@ -69,7 +71,7 @@ func Parse(id string, raw []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{raw: bytes.Clone(raw), uses: make(map[Relationship][]string)}
+	d := &Document{raw: bytes.Clone(raw), uses: make(map[Relationship][]string), index: make(map[string]int)}
 	if err := top.get("id", &d.ID); err != nil {
 		return nil, err
 	}
@@ -80,6 +82,9 @@ func Parse(id string, raw []byte) (*Document, error) {
 		return nil, fmt.Errorf("document of %.200q in place of %s: %w", d.ID, id, ErrInvalid)
 	}
 	if err := top.get("deactivated", &d.Deactivated); err != nil {
+		return nil, err
+	}
+	if err := d.parseNames(top); err != nil {
 		return nil, err
 	}
 	var list []json.RawMessage
@@ -99,11 +104,23 @@ func Parse(id string, raw []byte) (*Document, error) {
 	return d, d.parseServices(top)
 }
 
+// parseNames reads alsoKnownAs: a list, or the single string that some documents have.
+func (d *Document) parseNames(top members) error {
+	if raw := top["alsoKnownAs"]; len(raw) > 0 && raw[0] == '"' {
+		var one string
+		err := top.get("alsoKnownAs", &one)
+		d.AlsoKnownAs = []string{one}
+		return err
+	}
+	return top.get("alsoKnownAs", &d.AlsoKnownAs)
+}
+
 func (d *Document) parseUses(top members, r Relationship) error {
 	var list []json.RawMessage
 	if err := top.get(string(r), &list); err != nil {
 		return err
 	}
+	seen := make(map[string]bool, len(list))
 	for _, m := range list {
 		var id string
 		if len(m) > 0 && m[0] == '{' { // a key for this purpose only
@@ -115,7 +132,10 @@ func (d *Document) parseUses(top members, r Relationship) error {
 		} else if err := json.Unmarshal(m, &id); err != nil {
 			return fmt.Errorf("%s: %w", r, ErrInvalid)
 		}
-		d.uses[r] = append(d.uses[r], d.absolute(id))
+		if id = d.absolute(id); !seen[id] {
+			seen[id] = true
+			d.uses[r] = append(d.uses[r], id)
+		}
 	}
 	return nil
 }
@@ -167,10 +187,8 @@ func (d *Document) addKey(raw json.RawMessage) (string, error) {
 	if !strings.Contains(k.ID, "#") || strings.HasSuffix(k.ID, "#") {
 		return "", fmt.Errorf("verification method id %.200q has no fragment: %w", k.ID, ErrInvalid)
 	}
-	for i := range d.Keys {
-		if d.Keys[i].ID == k.ID {
-			return "", fmt.Errorf("two verification methods %.200q: %w", k.ID, ErrInvalid)
-		}
+	if _, twice := d.index[k.ID]; twice {
+		return "", fmt.Errorf("two verification methods %.200q: %w", k.ID, ErrInvalid)
 	}
 	if k.Type, k.Public, err = publicKey(k.Kind, o); err != nil {
 		return "", fmt.Errorf("verification method %.200q: %w", k.ID, err)
@@ -180,10 +198,14 @@ func (d *Document) addKey(raw json.RawMessage) (string, error) {
 		return "", fmt.Errorf("verification method %.200q: %w", k.ID, err)
 	}
 	if expires != "" {
-		if k.Expires, err = time.Parse(time.RFC3339, expires); err != nil || k.Expires.IsZero() {
+		// A year that has no four digits once it is in UTC could be read and not be written
+		// again: the document could not be changed any more.
+		k.Expires, err = time.Parse(time.RFC3339, expires)
+		if year := k.Expires.UTC().Year(); err != nil || k.Expires.IsZero() || year < 0 || year > 9999 {
 			return "", fmt.Errorf("verification method %.200q: expires %.80q is no time: %w", k.ID, expires, ErrInvalid)
 		}
 	}
+	d.index[k.ID] = len(d.Keys)
 	d.Keys = append(d.Keys, k)
 	return k.ID, nil
 }
@@ -238,13 +260,11 @@ func (d *Document) KeysFor(purpose Relationship) []VerificationMethod {
 // find leaves out keys that another DID controls or names: this document cannot vouch
 // for them.
 func (d *Document) find(kid string) (VerificationMethod, bool) {
-	for i := range d.Keys {
-		k := d.Keys[i]
-		if k.ID == kid && k.Controller == d.ID && strings.HasPrefix(kid, d.ID+"#") {
-			return k, true
-		}
+	i, ok := d.index[kid]
+	if !ok || d.Keys[i].Controller != d.ID || !strings.HasPrefix(kid, d.ID+"#") {
+		return VerificationMethod{}, false
 	}
-	return VerificationMethod{}, false
+	return d.Keys[i], true
 }
 
 // members are the members of a JSON object under their exact names: encoding/json would

@@ -15,6 +15,8 @@ import (
 
 	ariesvdr "github.com/hyperledger/aries-framework-go/pkg/framework/aries/api/vdr"
 	ariesweb "github.com/hyperledger/aries-framework-go/pkg/vdr/web"
+
+	"github.com/cluster-labs/ipfscloud/auth/did/fetch"
 )
 
 // WebMethod is did:web, for reading. What it says is as good as the domain and its TLS
@@ -31,7 +33,7 @@ var _ Method = (*WebMethod)(nil)
 
 // WebConfig configures did:web.
 type WebConfig struct {
-	// Transport sends the requests; nil is http.DefaultTransport.
+	// Transport sends the requests; nil is fetch.New(), which reaches public servers only.
 	Transport http.RoundTripper
 	// Deadline of one resolution; zero is 10 seconds.
 	Deadline time.Duration
@@ -43,7 +45,7 @@ const webRedirects = 3
 func NewWeb(cfg WebConfig) *WebMethod {
 	m := &WebMethod{vdr: ariesweb.New(), base: cfg.Transport, deadline: cfg.Deadline}
 	if m.base == nil {
-		m.base = http.DefaultTransport
+		m.base = fetch.New()
 	}
 	if m.deadline == 0 {
 		m.deadline = 10 * time.Second
@@ -82,6 +84,8 @@ func (m *WebMethod) Resolve(ctx context.Context, id string) (*Document, error) {
 		return nil, fmt.Errorf("the server says %d: %w", rec.status, ErrNotFound)
 	case errors.Is(rec.err, ErrInvalid) || errors.Is(err, ErrInvalid):
 		return nil, err
+	case errors.Is(rec.err, fetch.ErrForbidden):
+		return nil, fmt.Errorf("%s leads to %w: %w", id, rec.err, ErrInvalid)
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("no answer in time: %w", ErrUnavailable)
 	default:

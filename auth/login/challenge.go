@@ -3,11 +3,8 @@ package login
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -15,7 +12,6 @@ import (
 
 const (
 	challengeLife = 2 * time.Minute
-	challengeMax  = 1024 // open at once
 	clockSkew     = 30 * time.Second
 	tokenMax      = 16 << 10 // bytes
 )
@@ -28,14 +24,15 @@ type Challenge struct {
 }
 
 // Challenger gives out challenges and judges the answers: self-issued ID tokens (SIOPv2),
-// JWTs with iss == sub == the DID. Each challenge is good for one try within two minutes.
+// JWTs with iss == sub == the DID. Each challenge is good for one login within two minutes.
 // It may be used from several goroutines.
+//
+// A challenge that was given out costs no memory, so strangers may ask for as many as they
+// like: its nonce is sealed, and brings its own number and expiry back.
 type Challenger struct {
 	audience string
 	now      func() time.Time
-
-	mu   sync.Mutex // guards open
-	open map[string]time.Time
+	nonces   *nonces
 }
 
 // NewChallenger asks in the name of audience. now tells the time; nil is time.Now.
@@ -43,43 +40,86 @@ func NewChallenger(audience string, now func() time.Time) *Challenger {
 	if now == nil {
 		now = time.Now
 	}
-	return &Challenger{audience: audience, now: now, open: make(map[string]time.Time)}
+	return &Challenger{audience: audience, now: now, nonces: newNonces()}
 }
 
-// New returns a fresh challenge. ErrBusy when too many are open.
-func (c *Challenger) New() (Challenge, error) {
-	var b [32]byte
-	rand.Read(b[:])
+// New returns a fresh challenge.
+func (c *Challenger) New() Challenge {
+	expires := c.now().Add(challengeLife)
+	return Challenge{Audience: c.audience, Nonce: c.nonces.make(expires), Expires: expires}
+}
+
+// answer is a token that is in good form and answers a challenge of ours that is still
+// open. Its signature is not checked yet.
+type answer struct {
+	header      tokenHeader
+	claims      tokenClaims
+	signed, sig []byte
+	nonce       nonce
+}
+
+// check looks at everything about a token that needs neither a document nor the network.
+func (c *Challenger) check(token string) (*answer, error) {
+	h, t, signed, sig, err := parseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(why string) (*answer, error) { return nil, fmt.Errorf("%s: %w", why, ErrRefused) }
 	now := c.now()
-	q := Challenge{Audience: c.audience, Nonce: base64.RawURLEncoding.EncodeToString(b[:]), Expires: now.Add(challengeLife)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.open) >= challengeMax {
-		for n, expires := range c.open {
-			if !now.Before(expires) {
-				delete(c.open, n)
-			}
-		}
+	issued, expires := time.Unix(t.IssuedAt, 0), time.Unix(t.Expires, 0)
+	fragment, own := strings.CutPrefix(h.KeyID, t.Issuer+"#")
+	switch {
+	case h.Algorithm != "EdDSA":
+		return refuse("the token's algorithm is not EdDSA")
+	case len(sig) != ed25519.SignatureSize:
+		return refuse("the token's signature is none of Ed25519")
+	case t.Audience != c.audience:
+		return refuse("the token is meant for somebody else")
+	case !strings.HasPrefix(t.Issuer, "did:") || t.Issuer != t.Subject:
+		return refuse("the token is not self-issued by a DID")
+	case !own || fragment == "":
+		return refuse("the token's key is not one of its issuer")
+	case issued.After(now.Add(clockSkew)):
+		return refuse("the token comes from the future")
+	case !now.Before(expires):
+		return refuse("the token has expired")
+	case expires.Sub(issued) > challengeLife:
+		return refuse("the token lives too long")
 	}
-	if len(c.open) >= challengeMax {
-		return Challenge{}, fmt.Errorf("%d open challenges: %w", len(c.open), ErrBusy)
+	n, ok := c.nonces.open(t.Nonce)
+	switch {
+	case !ok:
+		return refuse("the challenge is none of ours")
+	case !now.Before(n.expires):
+		return nil, fmt.Errorf("the challenge is older than %v: %w", challengeLife, ErrRefused)
+	case c.nonces.used(n):
+		return refuse("the challenge was used")
 	}
-	c.open[q.Nonce] = q.Expires
-	return q, nil
+	return &answer{header: h, claims: t, signed: signed, sig: sig, nonce: n}, nil
 }
 
-// consume takes a challenge out, whatever becomes of the try: of two tries at the same
-// time one finds it.
-func (c *Challenger) consume(nonce string) error {
-	c.mu.Lock()
-	expires, ok := c.open[nonce]
-	delete(c.open, nonce)
-	c.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("the challenge is not known or was used: %w", ErrRefused)
+// signedBy sees that a document admits the key of an answer, and the signature is that
+// key's.
+func (a *answer) signedBy(doc *did.Document) error {
+	key, err := doc.Key(did.Authentication, a.header.KeyID)
+	if err != nil {
+		return Refusal(err)
 	}
-	if !c.now().Before(expires) {
-		return fmt.Errorf("the challenge is older than %v: %w", challengeLife, ErrRefused)
+	public, err := key.Ed25519()
+	if err != nil {
+		return Refusal(err)
+	}
+	if !ed25519.Verify(public, a.signed, a.sig) {
+		return fmt.Errorf("the token's signature does not verify: %w", ErrRefused)
+	}
+	return nil
+}
+
+// consume uses an answer's challenge up, whatever becomes of the answer, so that each
+// challenge leads to one resolution at most. Of two answers at the same time one wins.
+func (c *Challenger) consume(a *answer) error {
+	if !c.nonces.use(a.nonce, c.now()) {
+		return fmt.Errorf("the challenge was used: %w", ErrRefused)
 	}
 	return nil
 }
@@ -89,49 +129,22 @@ func (c *Challenger) consume(nonce string) error {
 //
 // ErrRefused, ErrRollback, ErrUnavailable.
 func (c *Challenger) Verify(ctx context.Context, token string, r *did.Resolver, last did.Version) (*did.Document, error) {
-	h, t, signed, sig, err := parseToken(token)
+	a, err := c.check(token)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.consume(t.Nonce); err != nil {
+	if err := c.consume(a); err != nil {
 		return nil, err
 	}
-	refuse := func(why string) (*did.Document, error) { return nil, fmt.Errorf("%s: %w", why, ErrRefused) }
-	now := c.now()
-	issued, expires := time.Unix(t.IssuedAt, 0), time.Unix(t.Expires, 0)
-	switch {
-	case h.Algorithm != "EdDSA":
-		return refuse("the token's algorithm is not EdDSA")
-	case t.Audience != c.audience:
-		return refuse("the token is meant for somebody else")
-	case t.Issuer != t.Subject:
-		return refuse("the token is not self-issued")
-	case !strings.HasPrefix(h.KeyID, t.Issuer+"#"):
-		return refuse("the token's key is not one of its issuer")
-	case issued.After(now.Add(clockSkew)):
-		return refuse("the token comes from the future")
-	case !now.Before(expires):
-		return refuse("the token has expired")
-	case expires.Sub(issued) > challengeLife:
-		return refuse("the token lives too long")
-	}
-	doc, err := r.Resolve(ctx, t.Issuer)
+	doc, err := r.Resolve(ctx, a.claims.Issuer)
 	if err != nil {
 		return nil, Refusal(err)
 	}
 	if last != (did.Version{}) && !doc.Version.Follows(last) {
 		return nil, fmt.Errorf("version %s of %s, seen before was %s: %w", doc.Version, doc.ID, last, ErrRollback)
 	}
-	key, err := doc.Key(did.Authentication, h.KeyID)
-	if err != nil {
-		return nil, Refusal(err)
-	}
-	public, err := key.Ed25519()
-	if err != nil {
-		return nil, Refusal(err)
-	}
-	if !ed25519.Verify(public, signed, sig) {
-		return refuse("the token's signature does not verify")
+	if err := a.signedBy(doc); err != nil {
+		return nil, err
 	}
 	return doc, nil
 }

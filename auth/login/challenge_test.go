@@ -66,10 +66,7 @@ func TestChallenge(t *testing.T) {
 	c := NewChallenger("urn:test", clock.now)
 	p := newProver(t, 1)
 
-	q, err := c.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := c.New()
 	token, err := Answer(q, p.did, p.kid, clock.at, p.sign)
 	if err != nil {
 		t.Fatal(err)
@@ -142,10 +139,7 @@ func TestChallengeRefuses(t *testing.T) {
 	} {
 		clock := &testClock{at: time.Unix(1_800_000_000, 0)}
 		ch := NewChallenger("urn:test", clock.now)
-		q, err := ch.New()
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := ch.New()
 		header, claims := p.honest(q, clock.at)
 		if c.edit != nil {
 			c.edit(parts{header, claims})
@@ -171,10 +165,7 @@ func TestChallengeOneTry(t *testing.T) {
 	clock := &testClock{at: time.Unix(1_800_000_000, 0)}
 	c := NewChallenger("urn:test", clock.now)
 	p, other := newProver(t, 1), newProver(t, 2)
-	q, err := c.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	q := c.New()
 	h, claims := p.honest(q, clock.at)
 	if _, err := c.Verify(ctx, other.token(t, h, claims), did.NewResolver(did.NewKey()), did.Version{}); !errors.Is(err, ErrRefused) {
 		t.Fatal(err)
@@ -190,10 +181,7 @@ func TestChallengeConsumedOnce(t *testing.T) {
 	c := NewChallenger("urn:test", clock.now)
 	p := newProver(t, 1)
 	for range 20 {
-		q, err := c.New()
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := c.New()
 		token, err := Answer(q, p.did, p.kid, clock.at, p.sign)
 		if err != nil {
 			t.Fatal(err)
@@ -214,20 +202,56 @@ func TestChallengeConsumedOnce(t *testing.T) {
 	}
 }
 
+// Challenges that nobody answers cost nothing, those that are answered a bit each, and that
+// only until they expire; nobody is turned away.
 func TestChallengeBounded(t *testing.T) {
 	clock := &testClock{at: time.Unix(1_800_000_000, 0)}
 	c := NewChallenger("urn:test", clock.now)
-	for range challengeMax {
-		if _, err := c.New(); err != nil {
+	p := newProver(t, 1)
+	first := c.New()
+	for range 20 * chunkSize {
+		c.New()
+	}
+	if n := len(c.nonces.chunks); n != 0 {
+		t.Errorf("%d chunks are kept of challenges that nobody answered", n)
+	}
+	use := func(q Challenge) error {
+		h, claims := p.honest(q, clock.at)
+		_, err := c.Verify(testContext(t), p.token(t, h, claims), did.NewResolver(did.NewKey()), did.Version{})
+		return err
+	}
+	if err := use(first); err != nil {
+		t.Errorf("after many others: %v", err)
+	}
+	for range 10 {
+		for range chunkSize - 1 {
+			c.New()
+		}
+		if err := use(c.New()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.New(); !errors.Is(err, ErrBusy) {
-		t.Errorf("without bound: %v", err)
+	if n := len(c.nonces.chunks); n != 11 {
+		t.Errorf("%d chunks", n)
 	}
-	clock.at = clock.at.Add(challengeLife)
-	if _, err := c.New(); err != nil {
-		t.Errorf("expired challenges were kept: %v", err)
+	if err := use(first); !errors.Is(err, ErrRefused) {
+		t.Errorf("used twice: %v", err)
+	}
+	clock.at = clock.at.Add(2*challengeLife + time.Second)
+	for range chunkSize {
+		c.New()
+	}
+	if err := use(c.New()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.nonces.chunks); n != 1 {
+		t.Errorf("%d chunks are kept of challenges that have expired", n)
+	}
+	// What another process, or nobody, sealed is refused.
+	for _, n := range []string{NewChallenger("urn:test", clock.now).New().Nonce, strings.Repeat("A", 43), first.Nonce[:42] + "B"} {
+		if err := use(Challenge{Audience: "urn:test", Nonce: n}); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", n, err)
+		}
 	}
 }
 
@@ -255,10 +279,7 @@ func TestChallengeDocument(t *testing.T) {
 		"other's":       {doc: document(t, newProver(t, 2).did, v(1, "1"), nil), want: ErrRefused},
 	} {
 		ch := NewChallenger("urn:test", nil)
-		q, err := ch.New()
-		if err != nil {
-			t.Fatal(err)
-		}
+		q := ch.New()
 		token, err := Answer(q, p.did, p.kid, time.Now(), p.sign)
 		if err != nil {
 			t.Fatal(err)

@@ -21,7 +21,7 @@ var (
 	ErrRollback = errors.New("the DID document was rolled back")
 	// ErrUnavailable: something did not answer within its deadline; trying again may help.
 	ErrUnavailable = errors.New("unreachable")
-	// ErrBusy: too many challenges are open.
+	// ErrBusy: too many answers are being judged.
 	ErrBusy = errors.New("busy")
 	// ErrInvalid: a request, an answer or a configuration is not in the form it should have.
 	ErrInvalid = errors.New("invalid argument")

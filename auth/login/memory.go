@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 	"github.com/cluster-labs/ipfscloud/auth/did/webvh"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // memory keeps the logs of those who have logged in, and of nobody else: a stranger's log
@@ -100,7 +100,7 @@ var _ webvh.Store = Dir{}
 
 // NewDir remembers in a directory, which it makes where missing.
 func NewDir(path string) (Dir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := safefile.MakeDir(path); err != nil {
 		return Dir{}, fmt.Errorf("remembering logins: %w", err)
 	}
 	return Dir{path}, nil
@@ -109,7 +109,7 @@ func NewDir(path string) (Dir, error) {
 func (d Dir) file(id webvh.ID, kind string) string { return filepath.Join(d.path, id.SCID+kind) }
 
 func (d Dir) read(id webvh.ID, kind string) ([]byte, error) {
-	b, err := os.ReadFile(d.file(id, kind))
+	b, err := safefile.ReadFile(d.file(id, kind))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s has not logged in before: %w", id, did.ErrNotFound)
 	}
@@ -134,28 +134,9 @@ func (d Dir) Save(_ context.Context, id webvh.ID, log, witness []byte) error {
 	return d.write(id, ".jsonl", log)
 }
 
-func (d Dir) write(id webvh.ID, kind string, b []byte) (err error) {
-	f, err := os.CreateTemp(d.path, ".new-*")
-	if err != nil {
+func (d Dir) write(id webvh.ID, kind string, b []byte) error {
+	if err := safefile.Replace(d.file(id, kind), b); err != nil {
 		return fmt.Errorf("remembering %s: %w", id, err)
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), d.file(id, kind))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the error that counts is the first
-		return fmt.Errorf("remembering %s: %w", id, err)
-	}
-	dir, err := os.Open(d.path)
-	if err != nil {
-		return fmt.Errorf("remembering %s: %w", id, err)
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }

@@ -1,17 +1,18 @@
 package login
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	_ "embed"
@@ -28,6 +29,14 @@ type SiteConfig struct {
 	Done func(w http.ResponseWriter, r *http.Request, l *Login)
 	// Page shows a request to a browser; nil is a plain page that says what to do.
 	Page func(w http.ResponseWriter, r *http.Request, q Request)
+	// Refused is told why an answer was refused, for the site's log. Whoever sent the answer
+	// is not told: the reason would tell strangers what the servers that they named answered
+	// to this one.
+	Refused func(r *http.Request, err error)
+	// Client names who sends a request, as an address, so that one client cannot take all
+	// there is. Nil is the address of the connection; behind a proxy all have that of the
+	// proxy, so there it should be the address that the proxy tells.
+	Client func(r *http.Request) string
 }
 
 // Site logs the users of a web site in. It serves three things under its path: a page with
@@ -39,17 +48,9 @@ type Site struct {
 	cfg      SiteConfig
 	verifier *Verifier
 	now      func() time.Time
-
-	mu     sync.Mutex         // guards the rest
-	asked  map[string]attempt // by nonce
-	agreed map[string]attempt // by code
-}
-
-// attempt is a login of one browser.
-type attempt struct {
-	browser string // its cookie
-	expires time.Time
-	login   *Login // once it is agreed to
+	key      [32]byte // of the cookies
+	judging  *shares
+	agreed   *agreements
 }
 
 var _ http.Handler = (*Site)(nil)
@@ -67,9 +68,13 @@ func NewSite(cfg SiteConfig) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, verifier: v, now: cfg.Now, asked: make(map[string]attempt), agreed: make(map[string]attempt)}
+	s := &Site{cfg: cfg, verifier: v, now: cfg.Now, judging: newShares(), agreed: newAgreements()}
+	rand.Read(s.key[:])
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.cfg.Client == nil {
+		s.cfg.Client = connection
 	}
 	if cfg.Page == nil {
 		page, err := template.New("page").Parse(pageText)
@@ -103,19 +108,19 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Site) begin(w http.ResponseWriter, r *http.Request) {
-	q, err := s.verifier.Begin()
-	if err != nil {
-		http.Error(w, "Too many people log in just now. Try again in a minute.", http.StatusServiceUnavailable)
-		return
-	}
-	browser, expires := rand.Text(), s.now().Add(challengeLife)
-	s.mu.Lock()
-	s.sweep()
-	s.asked[q.Nonce] = attempt{browser: browser, expires: expires}
-	s.mu.Unlock()
-	http.SetCookie(w, s.cookie(browser, int(challengeLife/time.Second)))
+	// Nothing is remembered of it: the nonce is sealed, and the cookie follows from the nonce.
+	q := s.verifier.Begin()
+	http.SetCookie(w, s.cookie(s.browser(q.Nonce), int(challengeLife/time.Second)))
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	s.cfg.Page(w, r, q)
+}
+
+// browser is what the browser that was shown a nonce has as its cookie. Who knows the nonce
+// alone, from the request that the page shows, cannot make it.
+func (s *Site) browser(nonce string) string {
+	m := hmac.New(sha256.New, s.key[:])
+	m.Write([]byte(nonce))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
 // cookie ties an attempt to a browser. Lax: the link that finishes comes from elsewhere.
@@ -128,18 +133,6 @@ func (s *Site) cookie(value string, age int) *http.Cookie {
 	return c
 }
 
-// sweep forgets what is too late. mu is held.
-func (s *Site) sweep() {
-	now := s.now()
-	for _, m := range []map[string]attempt{s.asked, s.agreed} {
-		for k, a := range m {
-			if !now.Before(a.expires) {
-				delete(m, k)
-			}
-		}
-	}
-}
-
 // posted is the site's answer to an answer: as OpenID has errors, and where to go.
 type posted struct {
 	RedirectURI string `json:"redirect_uri,omitempty"`
@@ -147,18 +140,20 @@ type posted struct {
 	Description string `json:"error_description,omitempty"`
 }
 
+// refusal is all that a stranger is told, whatever went wrong: the differences would tell
+// what answered at the hosts that a DID names.
+const refusal = "The login was refused, or came too late. Begin again with a new request."
+
 func (s *Site) answer(w http.ResponseWriter, r *http.Request) {
 	status, p := http.StatusOK, posted{}
 	l, err := s.judge(w, r)
 	if err == nil {
-		p.RedirectURI, err = s.agree(l)
-	}
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrUnavailable):
-		status, p = http.StatusServiceUnavailable, posted{Error: "temporarily_unavailable", Description: err.Error()}
-	default:
-		status, p = http.StatusForbidden, posted{Error: "access_denied", Description: err.Error()}
+		p.RedirectURI = s.agree(r, l)
+	} else {
+		status, p = http.StatusForbidden, posted{Error: "access_denied", Description: refusal}
+		if s.cfg.Refused != nil {
+			s.cfg.Refused(r, err)
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -166,6 +161,14 @@ func (s *Site) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Site) judge(w http.ResponseWriter, r *http.Request) (*Login, error) {
+	done, err := s.judging.take(s.cfg.Client(r))
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	// A slow sender would keep its share. Not every server can set a deadline; where it
+	// cannot, that is for the site's own limits.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(sendDeadline))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxResponse))
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer: %v: %w", err, ErrRefused)
@@ -174,33 +177,18 @@ func (s *Site) judge(w http.ResponseWriter, r *http.Request) (*Login, error) {
 }
 
 // agree remembers a login until its browser comes for it.
-func (s *Site) agree(l *Login) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sweep()
-	a, ok := s.asked[l.Nonce]
-	delete(s.asked, l.Nonce)
-	if !ok {
-		return "", fmt.Errorf("the login took too long: %w", ErrRefused)
-	}
-	a.login = l
-	code := rand.Text()
-	s.agreed[code] = a
-	return s.cfg.Audience + s.cfg.Path + "finish?" + url.Values{"code": {code}}.Encode(), nil
+func (s *Site) agree(r *http.Request, l *Login) string {
+	code := s.agreed.add(agreement{login: l, client: s.cfg.Client(r), expires: s.now().Add(challengeLife)}, s.now())
+	return s.cfg.Audience + s.cfg.Path + "finish?" + url.Values{"code": {code}}.Encode()
 }
 
 func (s *Site) finish(w http.ResponseWriter, r *http.Request) {
-	code := r.FormValue("code")
-	s.mu.Lock()
-	s.sweep()
-	a, ok := s.agreed[code]
-	delete(s.agreed, code) // one try
-	s.mu.Unlock()
+	l := s.agreed.take(r.FormValue("code"), s.now()) // one try
 	mine, err := r.Cookie(s.cookie("", 0).Name)
-	if !ok || err != nil || subtle.ConstantTimeCompare([]byte(mine.Value), []byte(a.browser)) != 1 {
+	if l == nil || err != nil || subtle.ConstantTimeCompare([]byte(mine.Value), []byte(s.browser(l.Nonce))) != 1 {
 		http.Error(w, "This link was used before, came too late, or belongs to another browser. Begin again.", http.StatusForbidden)
 		return
 	}
 	http.SetCookie(w, s.cookie("", -1))
-	s.cfg.Done(w, r, a.login)
+	s.cfg.Done(w, r, l)
 }

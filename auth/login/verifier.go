@@ -36,13 +36,17 @@ type Config struct {
 	Now func() time.Time
 }
 
-const sourceDeadline = 5 * time.Second
+const (
+	sourceDeadline = 5 * time.Second
+	verifyDeadline = 20 * time.Second // one answer, with the issuers of its credentials
+)
 
 // Verifier is the service's side of a login. It may be used from several goroutines.
 type Verifier struct {
 	cfg        Config
 	challenger *Challenger
 	resolver   *did.Resolver
+	offline    *did.Resolver // knows what came with an answer, and what is remembered
 	logs       *memory
 }
 
@@ -78,21 +82,27 @@ func New(cfg Config) (*Verifier, error) {
 	rules.Now = cfg.Now
 	v := &Verifier{cfg: cfg, challenger: NewChallenger(cfg.Audience, cfg.Now), logs: &memory{store: cfg.Logs, rules: rules}}
 	method := webvh.New(webvh.Config{Verifier: rules, Store: v.logs, Sources: append([]webvh.Source{carried{}}, cfg.Sources...)})
+	v.offline = did.NewResolver(webvh.New(webvh.Config{Verifier: rules, Store: v.logs, Sources: []webvh.Source{carried{}}}))
 	v.resolver = did.NewResolver(append([]did.Method{did.NewKey(), method}, cfg.Methods...)...)
 	return v, nil
 }
 
-// Begin makes a request. It is good for one answer within two minutes. ErrBusy when too
-// many are open.
-func (v *Verifier) Begin() (Request, error) {
-	q, err := v.challenger.New()
-	if err != nil {
-		return Request{}, err
-	}
-	return Request{Audience: q.Audience, Nonce: q.Nonce, ResponseURI: v.cfg.ResponseURI, Claims: v.cfg.Claims}, nil
+// Begin makes a request. It is good for one answer within two minutes, and costs no memory
+// until it is answered.
+func (v *Verifier) Begin() Request {
+	q := v.challenger.New()
+	return Request{Audience: q.Audience, Nonce: q.Nonce, ResponseURI: v.cfg.ResponseURI, Claims: v.cfg.Claims}
 }
 
-// Verify judges the text of an answer. Whatever it says, its request is used up.
+// Verify judges the text of an answer. An answer whose token is in good form uses its
+// request up, whatever else is wrong with it.
+//
+// All that can be judged without the network comes first. Of a did:webvh that includes the
+// signature, by the log that came with the answer: the host that such a DID names is asked
+// only for somebody who has a key of the DID, or whose DID has logged in here before.
+//
+// The errors say what went wrong in detail, also what a server answered that a stranger
+// named: they are for the service and its log, not for whoever sent the answer.
 //
 // ErrRefused (ErrDevice and ErrDeactivated among them), ErrRollback when the answer comes
 // with an older log than the newest known, ErrUnavailable.
@@ -101,10 +111,25 @@ func (v *Verifier) Verify(ctx context.Context, text string) (*Login, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := v.challenger.check(r.IDToken)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.challenger.consume(a); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyDeadline)
+	defer cancel()
 	x := &exchange{log: r.Log, witness: r.Witness}
 	ctx = context.WithValue(ctx, exchangeKey{}, x)
-	doc, err := v.challenger.Verify(ctx, r.IDToken, v.resolver, did.Version{})
+	if err := v.checkOffline(ctx, a, x); err != nil {
+		return nil, err
+	}
+	doc, err := v.resolver.Resolve(ctx, a.claims.Issuer)
 	if err != nil {
+		return nil, Refusal(err)
+	}
+	if err := a.signedBy(doc); err != nil {
 		return nil, err
 	}
 	if err := x.reaches(ctx, v.logs.rules, doc); err != nil {
@@ -113,11 +138,7 @@ func (v *Verifier) Verify(ctx context.Context, text string) (*Login, error) {
 	if err := v.logs.keep(ctx, x); err != nil {
 		return nil, err
 	}
-	h, t, _, _, err := parseToken(r.IDToken)
-	if err != nil {
-		return nil, err
-	}
-	l := &Login{ID: account(doc.ID), DID: doc.ID, KeyID: h.KeyID, Version: doc.Version, Nonce: t.Nonce}
+	l := &Login{ID: account(doc.ID), DID: doc.ID, KeyID: a.header.KeyID, Version: doc.Version, Nonce: a.claims.Nonce}
 	for _, jwt := range r.Credentials {
 		c, err := claim.Verifier{Keys: v.resolver, Now: v.cfg.Now}.Verify(ctx, jwt, "")
 		if err == nil && account(c.Subject) != l.ID {
@@ -129,6 +150,31 @@ func (v *Verifier) Verify(ctx context.Context, text string) (*Login, error) {
 		l.Credentials = append(l.Credentials, c)
 	}
 	return l, nil
+}
+
+// checkOffline judges the answer of a did:webvh by the log that came with it and the one
+// that is remembered.
+func (v *Verifier) checkOffline(ctx context.Context, a *answer, x *exchange) error {
+	id, err := webvh.ParseID(a.claims.Issuer)
+	if !strings.HasPrefix(a.claims.Issuer, "did:webvh:") {
+		return nil
+	}
+	if err != nil {
+		return Refusal(err)
+	}
+	doc, err := v.offline.Resolve(ctx, a.claims.Issuer)
+	if err != nil {
+		err = Refusal(err)
+	} else {
+		err = a.signedBy(doc)
+	}
+	if err != nil && len(x.log) == 0 {
+		if _, kerr := v.cfg.Logs.Log(ctx, id); kerr == nil {
+			return nil // its host may have a newer document, which lists a new device
+		}
+		return fmt.Errorf("%.200q has not logged in here before, and its log did not come with the answer: %w", a.claims.Issuer, err)
+	}
+	return err
 }
 
 // account is the part of a DID that stays.

@@ -10,8 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const callTime = 10 * time.Second // for one call to a process of this machine
@@ -39,7 +40,7 @@ func unixClient(path string) *client {
 
 // trust makes a transport accept what the authority in a file has signed, and nothing else.
 func trust(t *http.Transport, caFile string) error {
-	pem, err := os.ReadFile(caFile)
+	pem, err := safefile.ReadNamed(caFile, 1<<20)
 	if err != nil {
 		return err
 	}

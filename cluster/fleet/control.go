@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/auth/peercred"
 )
 
 const (
@@ -30,17 +30,10 @@ func serve(f *Fleet) (*control, error) {
 	if f.sockets != "" {
 		path = filepath.Join(f.sockets, controlSocket)
 	}
-	// We hold the lock: what is there was left by one who was killed.
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
+	// We hold the lock: a socket that is there was left by a supervisor that was killed.
+	l, err := peercred.Listen(path)
 	if err != nil {
 		return nil, err
-	}
-	// Its directory is for us alone, so nobody came in before this.
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -76,6 +78,10 @@ func Up(ctx context.Context, c Config) (*Fleet, error) {
 	}
 }
 
+// treeDepth is how deep the directory is looked into for links and for what belongs to others:
+// the nodes, their repos, and the directories in those.
+const treeDepth = 3
+
 // open takes the directory and makes what is missing in it. With a token it makes a
 // fleet that belongs to another one.
 func open(ctx context.Context, c *Config, t *Token) (*Fleet, error) {
@@ -89,7 +95,12 @@ func open(ctx context.Context, c *Config, t *Token) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// One that was there may have been made for all to read.
+	if err := safefile.MakePrivate(dir); err != nil {
+		return nil, err
+	}
+	// The programs of the nodes open what lies below by names.
+	if err := safefile.CheckTree(dir, treeDepth); err != nil {
 		return nil, err
 	}
 	lock, err := lockDir(dir)
@@ -108,10 +119,6 @@ func open(ctx context.Context, c *Config, t *Token) (*Fleet, error) {
 
 // make makes what is missing in the directory.
 func (f *Fleet) make(ctx context.Context, c *Config, t *Token) (err error) {
-	// The directory may have been made by somebody else, for all to read.
-	if err := os.Chmod(f.dir, 0o700); err != nil { //nolint:gosec // a directory
-		return err
-	}
 	if err := f.loadOrMake(c, t); err != nil {
 		return err
 	}

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -70,7 +71,7 @@ func (o object) at(path ...string) object {
 
 // edit changes a JSON document in a file.
 func edit(path string, change func(object)) error {
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadFile(path)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -125,7 +127,7 @@ func makeNode(ctx context.Context, dir string, b *Binaries) (peer, ipfs string, 
 	if err := os.RemoveAll(tmp); err != nil {
 		return "", "", err
 	}
-	if err = os.MkdirAll(filepath.Join(tmp, clusterDir), 0o700); err == nil {
+	if err = safefile.MakeDir(filepath.Join(tmp, clusterDir)); err == nil {
 		err = makeRepo(ctx, b.IPFS, tmp)
 	}
 	if err == nil {

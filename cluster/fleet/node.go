@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Node is one node of a running fleet.
@@ -233,7 +235,7 @@ func (n *Node) closeLogs() error {
 // lastLines is the end of a child's log, for an error that a person reads.
 func (n *Node) lastLines(name string) string {
 	const show = 600
-	b, err := os.ReadFile(filepath.Join(n.dir, name+".log"))
+	b, err := safefile.ReadFile(filepath.Join(n.dir, name+".log"))
 	if err != nil || len(b) == 0 {
 		return ""
 	}

@@ -11,9 +11,10 @@ import (
 	"errors"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 const (
@@ -30,18 +31,18 @@ func certificate(dir string, hosts []string) (cert, key string, err error) {
 	if fits(cert, hosts) {
 		return cert, key, nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return "", "", err
 	}
 	certPEM, keyPEM, err := makeCertificate(hosts)
 	if err != nil {
 		return "", "", err
 	}
-	return cert, key, errors.Join(writeFile(key, keyPEM), writeFile(cert, certPEM))
+	return cert, key, errors.Join(safefile.Replace(key, keyPEM), safefile.Replace(cert, certPEM))
 }
 
 func fits(path string, hosts []string) bool {
-	b, err := os.ReadFile(path)
+	b, err := safefile.ReadFile(path)
 	if err != nil {
 		return false
 	}

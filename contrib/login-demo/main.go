@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/login"
 )
@@ -26,6 +27,9 @@ func main() {
 	site, err := login.NewSite(login.SiteConfig{
 		Config: login.Config{Audience: "http://" + l.Addr().String(), Claims: []string{"name"}}, // your https origin
 		Path:   "/login/",
+		Refused: func(_ *http.Request, err error) {
+			fmt.Fprintf(os.Stderr, "login refused: %q\n", err.Error()) // quoted: strangers choose parts of it
+		},
 		Done: func(w http.ResponseWriter, r *http.Request, who *login.Login) {
 			session := rand.Text()
 			users.Store(session, who)
@@ -45,5 +49,6 @@ func main() {
 		_ = page.Execute(w, who) // the browser may be gone
 	})
 	fmt.Println("http://" + l.Addr().String())
-	panic(http.Serve(l, nil))
+	server := http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute}
+	panic(server.Serve(l))
 }

@@ -128,7 +128,7 @@ func (c *asideCommand) run(ctx context.Context, e *env) error {
 		if err := s.discard(c.name, c.force); err != nil {
 			return err
 		}
-		fmt.Fprintln(e.err, "Discarded.")
+		e.err.Println("Discarded.")
 		return nil
 	}
 	x, err := s.export(c.name, c.dir)
@@ -143,7 +143,7 @@ func (c *asideCommand) list(e *env, all []daemon.Aside) error {
 		return json.NewEncoder(e.out).Encode(all)
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(e.err, "Nothing was set aside: the drive has all that this device wrote.")
+		e.err.Println("Nothing was set aside: the drive has all that this device wrote.")
 	}
 	for _, a := range all {
 		what := []string{}
@@ -160,9 +160,9 @@ func (c *asideCommand) list(e *env, all []daemon.Aside) error {
 		if a.Exported != nil {
 			done = "exported " + a.Exported.Local().Format(time.DateTime)
 		}
-		fmt.Fprintf(e.out, "%s  %s: %s; %s\n", printable(a.Name), a.Since.Local().Format(time.DateTime), printable(strings.Join(what, ", ")), done)
+		e.out.Printf("%s  %s: %s; %s\n", a.Name, a.Since.Local().Format(time.DateTime), strings.Join(what, ", "), done)
 		if a.Because != "" {
-			fmt.Fprintf(e.out, "    because %s\n", printable(a.Because))
+			e.out.Printf("    because %s\n", a.Because)
 		}
 	}
 	return nil
@@ -179,15 +179,15 @@ func (c *asideCommand) exported(e *env, x *daemon.AsideExport) error {
 			if d.Old != "" {
 				path = d.Old + " -> " + d.Path
 			}
-			fmt.Fprintf(e.out, "%-8s %s\n", d.Kind, printable(path))
+			e.out.Printf("%-8s %s\n", d.Kind, path)
 		}
 	} else {
-		fmt.Fprintf(e.out, "%d files, %s, in %s; CHANGES.txt there lists all changes.\n", x.Files, size(x.Bytes), x.Dir)
+		e.out.Printf("%d files, %s, in %s; CHANGES.txt there lists all changes.\n", x.Files, size(x.Bytes), x.Dir)
 		for _, s := range x.Skipped {
-			fmt.Fprintln(e.err, "Left out:", printable(s))
+			e.err.Println("Left out:", s)
 		}
-		fmt.Fprintf(e.err, "They are readable there by anyone who can read that directory. `ipfscloud aside discard %s` ends the alert.\n", x.Name)
+		e.err.Printf("They are readable there by anyone who can read that directory. `ipfscloud aside discard %s` ends the alert.\n", x.Name)
 	}
-	fmt.Fprintf(e.err, "Compared with %s.\n", printable(x.Compared))
+	e.err.Printf("Compared with %s.\n", x.Compared)
 	return nil
 }

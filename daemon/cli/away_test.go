@@ -208,7 +208,7 @@ func TestMountWhileTheNodeIsAway(t *testing.T) {
 	}
 	check("the node is back")
 	d.umount()
-	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache} {
+	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache, d.keptState()} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestMountWhileTheNodeIsAway(t *testing.T) {
 
 	// Nothing is known on this machine but the node, and that is away.
 	k.kill()
-	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache} {
+	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache, d.keptState()} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

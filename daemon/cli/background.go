@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Descriptors of a background process.
@@ -59,7 +60,7 @@ func background(ctx context.Context, t task) (answer, error) {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: !t.stays}
 	if t.log != "" {
-		f, err := os.OpenFile(t.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		f, err := safefile.OpenFile(t.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
 			return answer{}, fmt.Errorf("log: %w", err)
 		}
@@ -172,9 +173,12 @@ func failed(err error) answer {
 	return answer{Error: explain(err), Code: code}
 }
 
+// oneLine is what an error says; several that were joined stand behind each other.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
 // explain says in one line what failed, and what to do.
 func explain(err error) string {
-	line := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), errUsage.Error()+": ")
+	line := strings.TrimPrefix(oneLine(err), errUsage.Error()+": ")
 	if _, advice := exitCode(err); advice != "" {
 		line += " (" + advice + ")"
 	}

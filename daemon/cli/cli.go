@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -23,8 +25,8 @@ const Version = "2.0.0-dev"
 // env is what a command has to do with: tests give it other files.
 type env struct {
 	in   *os.File
-	out  io.Writer
-	err  io.Writer
+	out  *output
+	err  *output
 	home daemon.Home
 	ipfs string // node that a flag names, in place of the configuration's
 }
@@ -76,10 +78,10 @@ func entries() []entry {
 			"Each slot opens the same keys, by a passphrase of its own or by a key of 256 random bits; the last one stays.\n`keystore slot add --key-out -` prints such a key for a pipe, as into `systemd-creds encrypt --name=passphrase - passphrase.cred`: a key stands wherever a passphrase does.\n`keystore passwd` changes the passphrase.\nTo remove a slot does not help against somebody who has the passphrase or key and an old copy of the keystore; `ipfscloud recover` does.\n`keystore check` tells which part of the keystore is damaged (6).", false,
 			func() command { return &keystoreCommand{} }},
 		{"device", "add | approve FILE | list | revoke DEVICE | rekey | take-over", "let devices join the identity, and leave it",
-			"`device add` on a new machine makes its keys and prints a request, a code and a QR code. `device approve` on a device of the identity reads the request, asks for the code, writes the new device into the DID document, wraps the vault's key for it, and prints an answer with a code of its own; `device add --answer` takes it. The answer is sealed to the new device; the request holds no secret.\n--read-only lets the device read; --until lets it write until then, and change no devices; else it has all rights, as this one.\n`device revoke` takes a device out of the document and gives the vault a new key (`device rekey` does that alone): what it could read before, it may have kept; what it commits from then on, others refuse.\nOne device writes the drive at a time, the others mount it read-only: `device take-over` makes this device the one, and says what is known of the other one first. That one learns of it through Egress within half a minute or so, becomes read-only, and keeps what the drive does not have (`ipfscloud aside`).", false,
+			"`device add` on a new machine makes its keys and prints a request, a code and a QR code. `device approve` on a device of the identity reads the request, asks for the code, writes the new device into the DID document, wraps the vault's key for it, and prints an answer with a code of its own; `device add --answer` takes it. The answer is sealed to the new device; the request holds no secret.\n--read-only lets the device read: its answer holds the addresses of the Egress's nodes, and no password, so that it can fetch the drive and drop nothing; it learns of newer commits from a newer answer to the same request (`device approve` and `device add --answer` again), or, with --with-egress, by itself. --until lets it write until then, and change no devices; else it has all rights, as this one.\n`device revoke` takes a device out of the document and gives the vault a new key (`device rekey` does that alone): what it could read before, it may have kept; what it commits from then on, others refuse.\nOne device writes the drive at a time, the others mount it read-only: `device take-over` makes this device the one, and says what is known of the other one first. That one learns of it through Egress within half a minute or so, becomes read-only, and keeps what the drive does not have (`ipfscloud aside`).", false,
 			func() command { return &deviceCommand{} }},
 		{"recover", "", "take the identity and its drive back with the recovery phrase, on a machine that has neither",
-			"Looks for the DID's log and the newest commit everywhere it can reach at the same time (the IPFS node of this home or --ipfs, Egress if `egress use` has named one, --log, --domain), believes what verifies, and says how new it is.\nThen the recovery key signs a new version of the DID document that lists this device alone, with a new recovery phrase, and the vault gets a new key. Lost devices can neither log in nor commit any more, once they or their peers see it; the old phrase is of no use. --min-sequence refuses a commit older than one that you know of (6).", false,
+			"Looks for the DID's log and the newest commit everywhere it can reach at the same time (the IPFS node of this home or --ipfs, Egress if `egress use` has named one, --log, --domain), believes what verifies, and says how new it is.\nThen the recovery key signs a new version of the DID document that lists this device alone, with a new recovery phrase, and the vault gets a new key. Lost devices can neither log in nor commit any more, once they or their peers see it; the old phrase is of no use. Whatever a lost device has written to the log does not stand in the way; if it has moved the DID to another domain, the DID moves back, unless --domain names that domain as yours. Of the services in the document, those of `id service add` stay. --min-sequence refuses a commit older than one that you know of (6).", false,
 			func() command { return &recoverCommand{} }},
 		{"destroy", "", "remove the identity, the keys and the embedded node from this machine",
 			"What was stored in the embedded node is gone with it. What lies in other IPFS nodes stays there as ciphertext. Without the recovery phrase nobody can read it any more.", false,
@@ -117,7 +119,10 @@ func entries() []entry {
 // Run runs the program and returns its exit code. args[0] is the program's name:
 // "mount.ipfscloud" makes it a mount helper, as mount(8) calls it.
 func Run(args []string) int {
-	e := &env{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	e := &env{in: os.Stdin, out: newOutput(os.Stdout), err: newOutput(os.Stderr)}
+	// Libraries log too.
+	log.SetOutput(e.err)
+	daemon.LogLibraries(e.err)
 	if err := auth.HardenProcess(); err != nil {
 		fmt.Fprintln(e.err, "ipfscloud: secrets cannot be kept out of core dumps:", err)
 		return ExitFailure
@@ -187,9 +192,20 @@ func (e *env) execute(c *entry, args []string) error {
 		}
 		return fmt.Errorf("%w; see `ipfscloud %s --help`", err, c.name)
 	}
+	if !homeless(c.name) {
+		if err := e.home.Check(); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	return cmd.run(ctx, e)
+}
+
+// homeless tells whether a command uses nothing of the home it is started with: then it does
+// not matter whose that is.
+func homeless(name string) bool {
+	return slices.Contains([]string{"version", "demo", "completion", "man"}, name)
 }
 
 func parseCommand(cmd command, name string, args []string) (rest []string, err error) {
@@ -221,7 +237,7 @@ func parseFlags(set *flag.FlagSet, args []string) (rest []string, err error) {
 func (e *env) finish(who string, err error) int {
 	code, _ := exitCode(err)
 	if err != nil {
-		fmt.Fprintf(e.err, "%s: %s\n", who, explain(err))
+		e.err.Printf("%s: %s\n", who, explain(err))
 	}
 	return code
 }

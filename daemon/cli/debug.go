@@ -5,10 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // debugCommand writes a profile of the running daemon.
@@ -34,9 +34,9 @@ func (c *debugCommand) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := safefile.CreateNew(c.path)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: a profile wants a new file: %w", errUsage, err)
 	}
 	return errors.Join(d.Profile(ctx, f, c.kind, c.length), f.Close())
 }

@@ -302,7 +302,7 @@ func (d *demo) wipe(ctx context.Context) error {
 		}
 	}
 	d.say("7. Unmounted, and wiped:      journal, local state and cache; the keys and the IPFS node are left")
-	if _, err := d.ipfscloud(ctx, "mount", "-d", d.mnt); err != nil {
+	if _, err := d.ipfscloud(ctx, "mount", "-d", "--accept-missing-state", d.mnt); err != nil {
 		return err
 	}
 	d.say("8. Mounted again:             from IPFS alone")

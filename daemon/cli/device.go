@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // deviceCommand lets devices join the identity, and leave it.
@@ -30,6 +31,7 @@ type deviceCommand struct {
 	configFile string
 	ipfs       string
 	egress     bool
+	withEgress bool
 	wait       time.Duration
 	all, json  bool
 
@@ -39,13 +41,14 @@ type deviceCommand struct {
 func (c *deviceCommand) flags(f *flag.FlagSet) {
 	c.pass.flags(f)
 	f.StringVar(&c.name, "name", "", "add: a `NAME` for people, in place of the host's")
-	f.StringVar(&c.requestOut, "request-out", "", "add: write the request to `FILE`, not to standard output")
+	f.StringVar(&c.requestOut, "request-out", "", "add: write the request to `FILE`, which must not exist, not to standard output")
 	f.StringVar(&c.answer, "answer", "", "add: take the answer in `FILE` (- is standard input)")
-	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, not to standard output")
+	f.StringVar(&c.answerOut, "answer-out", "", "approve: write the answer to `FILE`, which must not exist, not to standard output")
 	f.StringVar(&c.code, "code", "", "approve, add --answer: the `CODE` that the other device shows; asked for on a terminal")
 	f.BoolVar(&c.egress, "egress", false, "add, approve: carry request and answer over by the Egress that both devices use")
 	f.DurationVar(&c.wait, "wait", 10*time.Minute, "add --egress: wait so long for the answer")
 	f.BoolVar(&c.readOnly, "read-only", false, "approve: the device may read, and not write")
+	f.BoolVar(&c.withEgress, "with-egress", false, "approve --read-only: hand the Egress's password over too. The device then learns of new commits by itself; it could also drop every copy")
 	f.StringVar(&c.until, "until", "", "approve: the device may write until `TIME` (2026-01-31, or as 2026-01-31T12:00:00Z) and changes no devices")
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
 	f.StringVar(&c.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL`")
@@ -68,6 +71,9 @@ func (c *deviceCommand) parse(args []string) error {
 	}
 	if c.egress && (c.answer != "" || c.answerOut != "" || c.requestOut != "" || c.arg != "-") {
 		return fmt.Errorf("%w: with --egress there are no files", errUsage)
+	}
+	if c.withEgress && !c.readOnly {
+		return fmt.Errorf("%w: --with-egress is for --read-only: other devices get the Egress's password anyway", errUsage)
 	}
 	if c.until == "" {
 		return nil
@@ -191,7 +197,7 @@ func (c *deviceCommand) request(ctx context.Context, e *env, d daemon.Devices) (
 		}
 		r, err := d.FindRequest(ctx, code)
 		if err == nil && e.terminal() {
-			fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+			e.err.Printf("Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
 		}
 		return r, err
 	}
@@ -210,7 +216,7 @@ func (c *deviceCommand) request(ctx context.Context, e *env, d daemon.Devices) (
 		return nil, err
 	}
 	if e.terminal() {
-		fmt.Fprintf(e.err, "Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
+		e.err.Printf("Device %s (it calls itself %q) asks to join, %s.\n", r.Device(), r.Name, c.scope())
 	}
 	code, err := c.askCode(e, "Code that it shows (or what its QR code says): ")
 	if err != nil {
@@ -240,7 +246,12 @@ func (c *deviceCommand) scope() string {
 }
 
 func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r *auth.Request) error {
-	a, err := d.Approve(ctx, r, c.grant(), c.egress)
+	out, err := newOutFile("--answer-out", c.answerOut)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	a, err := d.Approve(ctx, r, c.grant(), c.egress, c.withEgress)
 	if err != nil {
 		return err
 	}
@@ -249,10 +260,8 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 			return err
 		}
 	}
-	if c.answerOut != "" {
-		if err := os.WriteFile(c.answerOut, a.Answer, 0o600); err != nil {
-			return fmt.Errorf("%w: --answer-out: %w", errUsage, err)
-		}
+	if err := out.write(a.Answer); err != nil {
+		return fmt.Errorf("--answer-out: %w", err)
 	}
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "version": a.Version, "sequence": a.Commit.Sequence,
@@ -262,6 +271,12 @@ func (c *deviceCommand) approve(ctx context.Context, e *env, d daemon.Devices, r
 		fmt.Fprintf(e.out, "%s", a.Answer)
 	}
 	fmt.Fprintf(e.err, "Approved with version %s and commit %d.\nCode of the answer: %s\n", a.Version, a.Commit.Sequence, a.Code)
+	switch {
+	case c.readOnly && !c.withEgress && !c.egress:
+		fmt.Fprintln(e.err, "The answer holds no password of your Egress. The new device reads the drive as it is now; to show it a newer state, approve the same request again. With --with-egress it follows by itself, and could drop every copy.")
+	case !c.end.IsZero():
+		fmt.Fprintln(e.err, "A device that writes needs your Egress's password, and keeps it when its time is over: change the password then.")
+	}
 	if c.egress {
 		fmt.Fprintln(e.err, "The new device takes the answer from Egress, and asks for this code.")
 		return nil
@@ -354,18 +369,7 @@ func (c *deviceCommand) list(ctx context.Context, e *env, d daemon.Devices) erro
 		if l.RevokedAt != nil {
 			notes = append(notes, "revoked "+l.RevokedAt.Local().Format(time.DateTime))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Device, printable(l.Name), scope, l.AddedAt.Local().Format(time.DateTime), l.By, strings.Join(notes, ", "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Device, printable.Line(l.Name), scope, l.AddedAt.Local().Format(time.DateTime), l.By, strings.Join(notes, ", "))
 	}
 	return w.Flush()
-}
-
-// printable leaves out of a name, which another device has chosen, what would move the
-// cursor.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, name)
 }

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
@@ -18,15 +15,17 @@ import (
 
 // add makes this machine's keys and asks for approval, or takes the answer.
 func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error {
-	if s, err := auth.Inspect(e.home.Keystore); err == nil && s.DID != "" {
+	// A device of the identity takes newer answers to its request; it makes no second one.
+	s, err := auth.Inspect(e.home.Keystore)
+	if err == nil && s.DID != "" && c.answer == "" {
 		return fmt.Errorf("%s in %s: %w", s.DID, e.home.Keystore, auth.ErrExist)
 	} else if err != nil && !errors.Is(err, auth.ErrNoIdentity) {
 		return err
 	} else if err != nil && c.answer != "" {
 		return err
 	}
-	var err error
-	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", !auth.Waits(e.home.Keystore)); err != nil {
+	fresh := err != nil
+	if d.Passphrase, err = c.pass.get(e, "Passphrase of this device", fresh); err != nil {
 		return err
 	}
 	defer clear(d.Passphrase)
@@ -37,6 +36,11 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 	if name == "" {
 		name = deviceName()
 	}
+	out, err := newOutFile("--request-out", c.requestOut)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
 	r, err := auth.Enrol(ctx, auth.InitConfig{Dir: e.home.Keystore, Passphrase: d.Passphrase, DeviceName: name})
 	if err != nil {
 		return err
@@ -49,10 +53,8 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 			return err
 		}
 	}
-	if c.requestOut != "" {
-		if err := os.WriteFile(c.requestOut, r.Encode(), 0o600); err != nil {
-			return fmt.Errorf("%w: --request-out: %w", errUsage, err)
-		}
+	if err := out.write(r.Encode()); err != nil {
+		return fmt.Errorf("--request-out: %w", err)
 	}
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"device": r.Device(), "request": string(r.Encode()), "code": r.Code(), "scan": r.Scan()})
@@ -60,7 +62,7 @@ func (c *deviceCommand) add(ctx context.Context, e *env, d daemon.Devices) error
 	if c.requestOut == "" && !c.egress {
 		fmt.Fprintf(e.out, "%s", r.Encode())
 	}
-	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if _, ok := e.err.terminal(); ok {
 		if err := drawQR(e.err, r.Scan()); err != nil {
 			return err
 		}
@@ -105,7 +107,7 @@ func (c *deviceCommand) fetch(ctx context.Context, e *env, d daemon.Devices, r *
 				return err
 			}
 			if err := d.WithdrawAnswer(ctx, r); err != nil { // it expires
-				fmt.Fprintln(e.err, "The answer is still in Egress:", err)
+				e.err.Println("The answer is still in Egress:", err)
 			}
 			return nil
 		}
@@ -141,11 +143,17 @@ func (c *deviceCommand) take(ctx context.Context, e *env, d daemon.Devices, answ
 		return err
 	}
 	if !c.json {
-		fmt.Fprintf(e.err, "This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
+		if j.Again {
+			e.err.Printf("The drive stands at commit %d here; mount it again to see it.\n", j.Sequence)
+			return c.print(e, map[string]any{"did": j.DID, "device": j.Device, "version": j.Version, "vault": j.Vault, "sequence": j.Sequence}, j.DID)
+		}
+		e.err.Printf("This is device %s of the identity now, version %s. The vault stands at commit %d.\n", j.Device, j.Version, j.Sequence)
 		if len(j.Egress) > 0 {
-			fmt.Fprintln(e.err, "Its Egress is used:", strings.Join(j.Egress, ", "))
+			e.err.Println("Its Egress is used:", strings.Join(j.Egress, ", "))
+		} else if j.ReadsFrom > 0 {
+			e.err.Printf("It reads from the nodes of the owner's Egress (%d addresses), and has no access to the Egress itself: newer commits come with a newer answer, taken with `device add --answer` again.\n", j.ReadsFrom)
 		} else if j.IPFS != "" {
-			fmt.Fprintln(e.err, "The other device uses the IPFS node at", j.IPFS)
+			e.err.Println("The other device uses the IPFS node at", j.IPFS)
 		}
 		fmt.Fprintln(e.err, "Log in with `ipfscloud login`, and mount. The drive is read-only here until `ipfscloud device take-over`.")
 	}

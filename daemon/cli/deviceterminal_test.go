@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"rsc.io/qr"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // onTerminal starts the program with a terminal of its own.
@@ -88,7 +90,7 @@ func TestDrawQR(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := drawQR(&b, text); err != nil {
+	if err := drawQR(&output{printable.NewWriter(&b), nil}, text); err != nil {
 		t.Fatal(err)
 	}
 	plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(b.String(), "")

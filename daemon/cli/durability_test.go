@@ -26,7 +26,7 @@ func TestFsyncIsACommit(t *testing.T) {
 		}
 		f.Close()
 		d.kill()
-		for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging} {
+		for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.keptState()} {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}

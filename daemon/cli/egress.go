@@ -14,6 +14,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // egressCommand is about where copies are kept.
@@ -177,20 +178,25 @@ func (c *egressCommand) serve(ctx context.Context, e *env) error {
 	return err
 }
 
-// join makes a node that belongs to those of another machine.
-func (c *egressCommand) join(ctx context.Context, e *env) error {
-	in := e.in
+const joinTokenMax = 1 << 20 // bytes
+
+func (c *egressCommand) readToken(e *env) ([]byte, error) {
 	if c.token != "-" {
-		f, err := os.Open(c.token)
+		b, err := safefile.ReadSecret(c.token, joinTokenMax)
 		if err != nil {
-			return fmt.Errorf("%w: %w", errUsage, err)
+			return nil, fmt.Errorf("%w: %w", errUsage, err)
 		}
-		defer f.Close()
-		in = f
-	} else if e.terminal() {
+		return b, nil
+	}
+	if e.terminal() {
 		fmt.Fprintln(e.err, "Paste the token, then press Ctrl-D:")
 	}
-	b, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	return io.ReadAll(io.LimitReader(e.in, joinTokenMax))
+}
+
+// join makes a node that belongs to those of another machine.
+func (c *egressCommand) join(ctx context.Context, e *env) error {
+	b, err := c.readToken(e)
 	if err != nil {
 		return err
 	}
@@ -234,7 +240,7 @@ func (c *egressCommand) status(ctx context.Context, e *env) error {
 		if n.Problem != "" {
 			line += "  " + n.Problem
 		}
-		fmt.Fprintln(e.out, line)
+		e.out.Println(line)
 	}
 	return err
 }
@@ -266,7 +272,7 @@ func (c *egressCommand) use(ctx context.Context, e *env) error {
 			fmt.Fprintln(e.err, "They cannot be used now:", err)
 		}
 	case len(u.URLs) > 0:
-		fmt.Fprintln(e.err, "The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
+		e.err.Println("The drive keeps its copies at", strings.Join(u.URLs, ", ")+", from the next mount on.")
 	default:
 		fmt.Fprintln(e.err, "The drive keeps no copies elsewhere, from the next mount on.")
 		return nil
@@ -327,7 +333,7 @@ func (c *egressCommand) listPeers(ctx context.Context, e *env) error {
 		if p.Error != "" {
 			line += "  " + p.Error
 		}
-		fmt.Fprintln(e.out, line)
+		e.out.Println(line)
 	}
 	return nil
 }

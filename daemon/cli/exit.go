@@ -31,6 +31,7 @@ var exits = []struct {
 	code   int
 	advice string
 }{
+	{daemon.ErrUnsafe, ExitUsage, ""},
 	{errUsage, ExitUsage, ""},
 	{daemon.ErrSiteRefused, ExitRefused, "ask the site for a new request: each is good for one try, within two minutes"},
 	{daemon.ErrClaim, ExitIntegrity, ""},
@@ -88,6 +89,7 @@ var exits = []struct {
 	{daemon.ErrFleetStart, ExitUnavailable, "see the log; try again"},
 	{daemon.ErrNotRunning, ExitNotFound, "mount it with `ipfscloud mount MOUNTPOINT`"},
 	{daemon.ErrBusy, ExitBusy, ""},
+	{daemon.ErrStateMissing, ExitIntegrity, "put it back if you can; `ipfscloud mount --accept-missing-state MOUNTPOINT`, or the mount option accept_missing_state, goes on without what only it held"},
 	{daemon.ErrRollback, ExitIntegrity, ""},
 	{daemon.ErrFork, ExitIntegrity, ""},
 	{daemon.ErrIntegrity, ExitIntegrity, ""},

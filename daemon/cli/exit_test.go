@@ -35,7 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{auth.ErrHeld, 8}, {auth.ErrBusy, 8}, {daemon.ErrMountpointBusy, 8}, {daemon.ErrBusy, 8},
 		{daemon.ErrSiteRefused, 4}, {daemon.ErrClaim, 6}, {daemon.ErrClaimForm, 2}, {daemon.ErrNoClaim, 3}, {daemon.ErrClaimOrigin, 5},
 		{auth.ErrCode, 4}, {auth.ErrScope, 4}, {auth.ErrEnrols, 4}, {auth.ErrNotRecipient, 4}, {auth.ErrNoDevice, 3},
-		{daemon.ErrNoPost, 3}, {daemon.ErrNoVault, 3}, {daemon.ErrOtherWriter, 8},
+		{daemon.ErrNoPost, 3}, {daemon.ErrNoVault, 3}, {daemon.ErrOtherWriter, 8}, {daemon.ErrUnsafe, 2}, {daemon.ErrStateMissing, 6},
 		{childError{"a background process said so", 6}, 6},
 	}
 	for _, w := range wants {

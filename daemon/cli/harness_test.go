@@ -58,6 +58,10 @@ func newHome(t testing.TB) *drive {
 	return homeAt(t, dir)
 }
 
+// keptState notes which local state there is. A machine that has nothing but the keystore has
+// no such note either.
+func (d *drive) keptState() string { return filepath.Join(d.home.Keystore, "local-state.json") }
+
 // homeAt uses a directory that the test made, and removes it at the end.
 func homeAt(t testing.TB, dir string) *drive {
 	t.Helper()

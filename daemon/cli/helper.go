@@ -19,11 +19,13 @@ const helperUsage = "mount.ipfscloud SOURCE MOUNTPOINT [-sfnvrw] [-t TYPE] [-o O
 // helper is what mount(8) runs for the type ipfscloud. SOURCE is the directory that holds
 // all state, as IPFSCLOUD_HOME does; if it is no absolute path, it is a mere name, and
 // root's drive is that of the machine, whatever home directory root has: the same line of
-// fstab means the same at boot and by hand.
+// fstab means the same at boot and by hand. With setuid=USER all is that user's, and done
+// with that user's rights.
 type helper struct {
 	mount  mountCommand
 	source string
 	drive  string
+	user   string // who the drive belongs to: the helper becomes that user
 	fake   bool
 }
 
@@ -48,6 +50,11 @@ func (h *helper) parse(args []string) error {
 	for _, o := range strings.Split(*options, ",") {
 		name, value, _ := strings.Cut(o, "=")
 		switch name {
+		case "setuid": // as in mount.fuse3(8)
+			h.user = value
+			if value == "" {
+				return fmt.Errorf("%w: setuid=USER", errUsage)
+			}
 		case "drive":
 			h.drive = value
 		case "durability":
@@ -85,6 +92,9 @@ func (h *helper) run(ctx context.Context, e *env) (err error) {
 	if e.home, err = daemon.FindHome(); err != nil || h.fake {
 		return err
 	}
+	if err := e.home.Check(); err != nil {
+		return err
+	}
 	return h.mount.run(ctx, e)
 }
 
@@ -92,9 +102,14 @@ func (h *helper) run(ctx context.Context, e *env) (err error) {
 // things with. mount(8) may have none at all.
 func (h *helper) environment() error {
 	var err error
+	if h.user != "" {
+		if err := becomeUser(h.user); err != nil {
+			return err
+		}
+	}
 	if filepath.IsAbs(h.source) {
 		err = os.Setenv(daemon.HomeEnv, h.source)
-	} else if os.Geteuid() == 0 {
+	} else if os.Geteuid() == 0 { // never after setuid
 		err = os.Unsetenv("HOME")
 	}
 	err = errors.Join(err, os.Setenv(daemon.DriveEnv, h.drive))

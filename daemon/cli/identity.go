@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // initCommand makes an identity.
@@ -83,7 +84,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	if c.phraseIn == "" && c.phraseOut == "" && !e.terminal() {
 		return "", nil, fmt.Errorf("%w: without a terminal an identity is made only with --phrase-out FILE, or nobody would know its recovery phrase", errUsage)
 	}
-	out, err := newPhraseFile(c.phraseOut)
+	out, err := newOutFile("--phrase-out", c.phraseOut)
 	if err != nil {
 		return "", nil, err
 	}
@@ -102,7 +103,7 @@ func (c *initCommand) create(ctx context.Context, e *env) (did string, pass []by
 	}
 	defer id.Phrase.Wipe()
 	if out != nil {
-		if err := out.write(id.Phrase.Words()); err != nil {
+		if err := out.write(phraseLine(id.Phrase.Words())); err != nil {
 			return "", nil, fmt.Errorf("writing the recovery phrase; `ipfscloud id phrase` shows it: %w", err)
 		}
 	} else if err := e.showPhrase(id.Phrase.Words()); err != nil {
@@ -138,6 +139,9 @@ func (c *initCommand) make(ctx context.Context, e *env) (id *auth.Identity, pass
 	return id, pass, err
 }
 
+// phraseLine is a phrase as it stands in a file.
+func phraseLine(words []string) []byte { return []byte(strings.Join(words, " ") + "\n") }
+
 // deviceName is a name for people; none is fine too.
 func deviceName() string {
 	name, _ := os.Hostname()
@@ -156,17 +160,13 @@ func (e *env) readPhrase(from string) (*auth.Phrase, error) {
 		defer clear(b)
 		return auth.ParsePhrase(b)
 	}
-	in := io.Reader(e.in)
+	var b []byte
+	var err error
 	if from != "-" {
-		f, err := os.Open(from)
-		if err != nil {
+		if b, err = safefile.ReadSecret(from, passMax); err != nil {
 			return nil, fmt.Errorf("%w: recovery phrase: %w", errUsage, err)
 		}
-		defer f.Close()
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, passMax))
-	if err != nil {
+	} else if b, err = io.ReadAll(io.LimitReader(e.in, passMax)); err != nil {
 		return nil, fmt.Errorf("reading the recovery phrase: %w", err)
 	}
 	defer clear(b)
@@ -176,10 +176,10 @@ func (e *env) readPhrase(from string) (*auth.Phrase, error) {
 // showPhrase shows the words on the alternate screen, which leaves no trace in the
 // terminal's history, and asks two of them back.
 func (e *env) showPhrase(words []string) error {
-	leave := func() { fmt.Fprint(e.err, "\x1b[2J\x1b[?1049l") }
+	leave := func() { e.err.obey(leaveScreen) }
 	defer leave()
 	defer undoOnSignal(leave)()
-	fmt.Fprint(e.err, "\x1b[?1049h\x1b[H\x1b[2J")
+	e.err.obey(enterScreen)
 	fmt.Fprint(e.err, "Your recovery phrase. Write it down, on paper. Who has it, has the drive;\nwithout it and without the passphrase, nobody has.\n\n")
 	for i, w := range words {
 		fmt.Fprintf(e.err, "  %2d. %-12s", i+1, w)
@@ -190,7 +190,7 @@ func (e *env) showPhrase(words []string) error {
 	if _, err := e.ask("\nPress Enter when you have it. "); err != nil {
 		return err
 	}
-	fmt.Fprint(e.err, "\x1b[H\x1b[2J")
+	e.err.obey(clearScreen)
 	order := rand.Perm(len(words))
 	for _, i := range order[:2] {
 		got, err := e.ask(fmt.Sprintf("Word %d: ", i+1))
@@ -299,7 +299,7 @@ func (c *idCommand) run(ctx context.Context, e *env) error {
 	if public != nil {
 		fmt.Fprintf(e.out, "published: version %s under /ipns/%s, until %s\n", public.Version, public.Name, public.Until.Local().Format(time.DateTime))
 		if public.Problem != "" {
-			fmt.Fprintln(e.out, "not renewed:", public.Problem)
+			e.out.Println("not renewed:", public.Problem)
 		}
 	}
 	if s.PhrasePending {

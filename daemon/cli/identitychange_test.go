@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cluster-labs/ipfscloud/auth"
 )
 
 func TestRotateAndServices(t *testing.T) {
@@ -41,10 +43,12 @@ func TestRotateAndServices(t *testing.T) {
 	d.ok("logout")
 	other := newHome(t)
 	other.copyRepo(d)
-	other.ok("init", "--passfile", other.path("pass"), "--phrase-in", d.path("phrase"))
-	var got resolved
-	if err := json.Unmarshal([]byte(other.ok("id", "resolve", did)), &got); err != nil || !strings.HasPrefix(got.Metadata.VersionID, "4-") {
-		t.Errorf("the commit carried version %s, %v", got.Metadata.VersionID, err)
+	// The phrase's device has other keys since: it lets nobody in.
+	if problem, code := other.problem("init", "--passfile", other.path("pass"), "--phrase-in", d.path("phrase")); code != ExitRefused || !strings.Contains(problem, "ipfscloud recover") {
+		t.Errorf("a phrase whose device has other keys: exit %d: %s", code, problem)
+	}
+	if r := other.recover("--phrase-in", d.path("phrase")); auth.SelfCertifying(r.DID) != auth.SelfCertifying(did) || !strings.HasPrefix(r.Version, "5-") {
+		t.Errorf("the commit carried a version before %s", r.Version)
 	}
 	// A log that was set back is refused.
 	log := filepath.Join(d.home.Keystore, "did.jsonl")

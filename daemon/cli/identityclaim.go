@@ -194,10 +194,10 @@ func showClaim(e *env, k daemon.KeptClaim, asJSON bool) error {
 		return json.NewEncoder(e.out).Encode(claimJSON(k))
 	}
 	if k.Handle != "" {
-		fmt.Fprintf(e.out, "%s  ", k.Handle)
+		e.out.Printf("%s  ", k.Handle)
 	}
 	if k.Err != nil {
-		fmt.Fprintf(e.out, "does not hold: %v\n", k.Err)
+		e.out.Printf("does not hold: %v\n", k.Err)
 		return nil
 	}
 	said := "by " + plain(k.Claim.Issuer)
@@ -208,16 +208,16 @@ func showClaim(e *env, k daemon.KeptClaim, asJSON bool) error {
 	if k.Claim.Expires != nil {
 		until = "until " + k.Claim.Expires.Local().Format("2006-01-02 15:04")
 	}
-	fmt.Fprintf(e.out, "%s, %s\n", said, until)
-	fmt.Fprintf(e.out, "  about: %s\n", plain(k.Claim.Subject))
+	e.out.Printf("%s, %s\n", said, until)
+	e.out.Printf("  about: %s\n", plain(k.Claim.Subject))
 	if len(k.Claim.Types) > 0 {
-		fmt.Fprintf(e.out, "  type: %s\n", plain(strings.Join(k.Claim.Types, ", ")))
+		e.out.Printf("  type: %s\n", plain(strings.Join(k.Claim.Types, ", ")))
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Claim.Claims)) {
-		fmt.Fprintf(e.out, "  %s: %s\n", plain(name), plain(fmt.Sprint(k.Claim.Claims[name])))
+		e.out.Printf("  %s: %s\n", plain(name), plain(fmt.Sprint(k.Claim.Claims[name])))
 	}
 	if len(k.Claim.Unchecked) > 0 {
-		fmt.Fprintf(e.out, "  not checked: %s; its issuer may have withdrawn it\n", strings.Join(k.Claim.Unchecked, ", "))
+		e.out.Printf("  not checked: %s; its issuer may have withdrawn it\n", strings.Join(k.Claim.Unchecked, ", "))
 	}
 	return nil
 }
@@ -246,7 +246,7 @@ func (c *idClaim) linked(ctx context.Context, e *env, all *daemon.Claims, asJSON
 		return json.NewEncoder(e.out).Encode(links)
 	}
 	for _, l := range links {
-		fmt.Fprintln(e.out, plain(l.Issuer))
+		e.out.Println(plain(l.Issuer))
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (c *idChange) publishLast(ctx context.Context, e *env, cfg daemon.Config, s
 		was, err = daemon.PublishLast(ctx, e.home, cfg, s, last, e.quiet())
 	}
 	if err != nil {
-		fmt.Fprintln(e.err, "The last version was not published under the IPNS name:", err)
+		e.err.Println("The last version was not published under the IPNS name:", err)
 		return false
 	}
 	fmt.Fprintf(e.err, "The last version can be read by all, under /ipns/%s, until %s.\n", was.Name, was.Until.Local().Format(time.DateTime))

@@ -12,7 +12,7 @@ const (
 		"What fails is told by its name: invalidDid (2 for a text that is no DID, 6 for a log that does not hold), notFound (3), methodNotSupported, invalidOptions, invalidDidUrl (2)." +
 		"\n\n" +
 		"`id publish` lets all read the log: under the IPNS name in the DID, through a node that joins the network (public = true, or --ipfs), renewed while the drive is mounted; --stop ends that. " +
-		"--domain DOMAIN --out DIR moves the DID to a web server of your own, and writes the files that are to lie there; --out alone writes them anew. Before, nothing of the identity is public." +
+		"--domain DOMAIN --out DIR moves the DID to a web server of your own, and writes the files that are to lie there; --out alone writes them anew. A later `recover` moves the DID back, for it might be a thief who has moved it, unless you give it --domain DOMAIN. Before, nothing of the identity is public." +
 		"\n\n" +
 		"`id rotate` draws this device's update keys anew, so that an older copy of the keystore cannot change the DID document. `id service add URL --public` writes a service into the document, for everybody to see; `remove` takes it out of the newest version, and the log still has it. " +
 		"`id migrate` makes a did:webvh of a did:key, with the same phrase, device and vault: the new document names the did:key under alsoKnownAs, and the did:key, whose document cannot change, signs a statement. Each asks for the passphrase: the session has no key for it." +

@@ -74,7 +74,7 @@ func (c *idLogin) run(ctx context.Context, e *env, asJSON bool) error {
 		return nil
 	}
 	fmt.Fprintln(e.err, "Open this in the browser in which you began. It works once, within two minutes:")
-	fmt.Fprintln(e.out, link)
+	e.out.Println(link)
 	return nil
 }
 
@@ -105,10 +105,10 @@ func (c *idLogin) answer(ctx context.Context, e *env, l *daemon.Logins, r daemon
 	if strings.HasPrefix(who, "urn:") {
 		who = "A program on this machine that calls itself " + who
 	}
-	fmt.Fprintf(e.err, "%s asks who you are.\n", who)
-	fmt.Fprintf(e.err, "It will learn your DID, %s,\nand the DID's history, with the public keys of your devices.\n", l.Agent.DID())
+	e.err.Printf("%s asks who you are.\n", who)
+	e.err.Printf("It will learn your DID, %s,\nand the DID's history, with the public keys of your devices.\n", l.Agent.DID())
 	if len(r.Claims) > 0 {
-		fmt.Fprintf(e.err, "It would like to know: %s.\n", strings.Join(r.Claims, ", "))
+		e.err.Printf("It would like to know: %s.\n", strings.Join(r.Claims, ", "))
 	}
 	if r.ResponseURI != "" {
 		fmt.Fprintln(e.err, "If your browser's address bar shows another site, say no.")
@@ -118,9 +118,9 @@ func (c *idLogin) answer(ctx context.Context, e *env, l *daemon.Logins, r daemon
 	}
 	var tell []daemon.KeptClaim
 	for _, k := range claims {
-		fmt.Fprintf(e.err, "You have a claim by %s, which says:\n", plain(k.Claim.Issuer))
+		e.err.Printf("You have a claim by %s, which says:\n", plain(k.Claim.Issuer))
 		for _, name := range slices.Sorted(maps.Keys(k.Claim.Claims)) {
-			fmt.Fprintf(e.err, "  %s: %s\n", plain(name), plain(fmt.Sprint(k.Claim.Claims[name])))
+			e.err.Printf("  %s: %s\n", plain(name), plain(fmt.Sprint(k.Claim.Claims[name])))
 		}
 		if err := c.confirm(e, "Tell all of it?"); err == nil {
 			tell = append(tell, k)
@@ -177,7 +177,7 @@ func (c *idLogin) waiting(ctx context.Context, e *env) error {
 		if text == "" {
 			said = "no"
 		}
-		fmt.Fprintf(e.out, "%s: %s\n", r.Audience, said)
+		e.out.Printf("%s: %s\n", r.Audience, said)
 	}
 	return nil
 }

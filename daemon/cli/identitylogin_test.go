@@ -19,8 +19,8 @@ import (
 	"github.com/cluster-labs/ipfscloud/daemon/browsertest"
 )
 
-// loginDemo builds and starts contrib/login-demo, and returns its origin.
-func loginDemo(t *testing.T) string {
+// loginDemo builds and starts contrib/login-demo, and returns its origin and what reads its log.
+func loginDemo(t *testing.T) (origin string, log func() string) {
 	t.Helper()
 	need(t, "go")
 	program := filepath.Join(t.TempDir(), "login-demo")
@@ -34,7 +34,13 @@ func loginDemo(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
+	file := filepath.Join(t.TempDir(), "log")
+	stderr, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd.Stderr = stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,11 +48,17 @@ func loginDemo(t *testing.T) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed
 	})
-	origin, err := bufio.NewReader(out).ReadString('\n')
+	origin, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		t.Fatal("the demo does not say where it listens: ", err)
 	}
-	return strings.TrimSpace(origin)
+	return strings.TrimSpace(origin), func() string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
 }
 
 // A site's user, from the site's page in a real browser to being logged in there.
@@ -54,7 +66,7 @@ func TestLoginDemo(t *testing.T) {
 	d := newIdentity(t)
 	d.login()
 	d.ok("id", "claim", "self", "name=Ada", "shoe=39")
-	origin := loginDemo(t)
+	origin, _ := loginDemo(t)
 	b := browsertest.Open(t, 1200, 1400)
 	b.Excuse("favicon.ico")
 	b.Goto(origin, "#who")
@@ -148,7 +160,7 @@ func askedBy(t *testing.T, origin string) string {
 func TestLoginAfterALoss(t *testing.T) {
 	t.Parallel()
 	lost := newDrive(t)
-	origin := loginDemo(t)
+	origin, log := loginDemo(t)
 	lost.ok("id", "login", askedBy(t, origin), "--yes-to", origin)
 	lost.umount()
 	d := newHome(t)
@@ -158,7 +170,11 @@ func TestLoginAfterALoss(t *testing.T) {
 	if out := d.ok("id", "login", askedBy(t, origin), "--yes-to", origin, "--json"); !strings.Contains(out, r.DID) {
 		t.Errorf("%s", out)
 	}
-	lost.says(ExitRefused, "not in the DID document", "id", "login", askedBy(t, origin), "--yes-to", origin)
+	// The site alone is told why.
+	lost.says(ExitRefused, "The login was refused", "id", "login", askedBy(t, origin), "--yes-to", origin)
+	if !strings.Contains(log(), "not in the DID document") {
+		t.Errorf("the site's log: %s", log())
+	}
 }
 
 // A program on this machine asks over the control socket.

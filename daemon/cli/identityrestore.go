@@ -26,7 +26,7 @@ func (e *env) restore(ctx context.Context, cfg auth.InitConfig) (*auth.Identity,
 	e.tellFound(found)
 	id, err := search.Restore(ctx, cfg, found)
 	if errors.Is(err, auth.ErrDevice) {
-		return nil, fmt.Errorf("the device of this phrase was taken out of %s: %w", found.DID, err)
+		return nil, fmt.Errorf("the phrase lets no new machine into %s; `ipfscloud recover` takes the identity back: %w", found.DID, err)
 	}
 	return id, err
 }
@@ -42,13 +42,16 @@ func (e *env) config() (daemon.Config, error) {
 
 // tellFound says what a search came to: how new it is, the owner alone can judge.
 func (e *env) tellFound(f *daemon.FoundIdentity) {
-	fmt.Fprintf(e.err, "Found %s, version %s", f.DID, f.Version)
+	e.err.Printf("Found %s, version %s", f.DID, f.Version)
 	if !f.Changed.IsZero() {
-		fmt.Fprintf(e.err, " of %s", f.Changed.Local().Format(time.DateTime))
+		e.err.Printf(" of %s", f.Changed.Local().Format(time.DateTime))
 	}
-	fmt.Fprintf(e.err, ", from %s.\n", f.Source)
+	e.err.Printf(", from %s.\n", f.Source)
+	if f.LeftOut != nil {
+		e.err.Printf("Entries at the end of that log do not count, as if they had not been written: %v.\n", f.LeftOut)
+	}
 	if f.Commit != nil {
-		fmt.Fprintf(e.err, "The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
+		e.err.Printf("The newest commit is number %d, of %s, from %s.\n", f.Commit.Sequence, f.Commit.Time.Local().Format(time.DateTime), f.From)
 	}
 	if f.Unlisted {
 		fmt.Fprintln(e.err, "It was signed by a device that is not in the newest document any more.")

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // journalHandler writes to systemd's journal: the level is the priority, and each
@@ -21,10 +23,11 @@ func (h *journalHandler) Enabled(_ context.Context, l slog.Level) bool { return 
 
 // Handle implements slog.Handler.
 func (h *journalHandler) Handle(_ context.Context, r slog.Record) error {
-	text, fields := r.Message, map[string]string{"SYSLOG_IDENTIFIER": "ipfscloud"}
+	text, fields := printable.Line(r.Message), map[string]string{"SYSLOG_IDENTIFIER": "ipfscloud"}
 	add := func(a slog.Attr) bool {
-		text += " " + a.Key + "=" + a.Value.String()
-		fields[fieldName(a.Key)] = a.Value.String()
+		value := printable.Line(a.Value.String()) // with a newline it could pretend to be another message
+		text += " " + a.Key + "=" + value
+		fields[fieldName(a.Key)] = value
 		return true
 	}
 	for _, a := range h.attrs {

@@ -294,7 +294,7 @@ func TestKillLoops(t *testing.T) {
 	t.Logf("%d kills, %d changes at risk in the last", starts, d.atRisk())
 	// And it all gets to IPFS in the end.
 	d.umount()
-	for _, dir := range []string{d.home.Journal, d.home.State} {
+	for _, dir := range []string{d.home.Journal, d.home.State, d.keptState()} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

@@ -150,7 +150,7 @@ func TestExternalKuboKilled(t *testing.T) {
 		m.check(t)
 	}
 	d.umount()
-	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache} {
+	for _, dir := range []string{d.home.Journal, d.home.State, d.home.Staging, d.home.Cache, d.keptState()} {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

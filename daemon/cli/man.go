@@ -94,6 +94,7 @@ func manHelper() []byte {
 		"The session must be open (`ipfscloud login`), or passfile be given. It returns when the drive is mounted, or with the reason why not and an exit status of ipfscloud(1).")+"\n.SH OPTIONS\n")
 	fmt.Fprint(&b, ".TP\n.B passfile=FILE\nRead the passphrase from the first line of FILE.\n.TP\n.B durability=LEVEL, ipfs=URL\n"+roff("As --durability and --ipfs of ipfscloud-mount(1).")+
 		"\n.TP\n.B drive=NAME\n"+roff("As --drive of ipfscloud(1).")+"\n.TP\n.B config=FILE, cache_dir=DIR\n"+roff("As --config and --cache-dir of ipfscloud-mount(1).")+
+		"\n.TP\n.B setuid=USER\n"+roff("Mount as USER, with no right of root's: for a drive whose home belongs to that user, which root refuses to run.")+
 		"\n.TP\n.B _netdev, nofail, noauto, user, x\\-systemd.automount, \\[u2026]\n"+roff("What fstab says to mount(8) and systemd is ignored.")+
 		"\n.PP\nAll others are those of\n.BR ipfscloud\\-mount (1).\n.SH SEE ALSO\n.BR ipfscloud (1),\n.BR mount (8)\n")
 	return b.Bytes()

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // driveFlags are the flags of commands that run a drive.
@@ -21,14 +24,24 @@ type driveFlags struct {
 	durability string
 	configFile string
 	cacheDir   string
+	missing    bool
 }
 
 func (d *driveFlags) flags(f *flag.FlagSet) {
-	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close, acl, unchecked, nopoll, loop=auto|own|ring|gofuse")
+	f.StringVar(&d.options, "o", "", "mount `OPTIONS`: ro, allow_other, uid=N, gid=N, umask=MODE, noexec, noatime, nonempty, sync_on_close, acl, unchecked, nopoll, accept_missing_state, loop=auto|own|ring|gofuse")
 	f.StringVar(&d.ipfs, "ipfs", "", "use the IPFS node whose RPC is at `URL` (http://…, https://… or the path of a socket)")
 	f.StringVar(&d.durability, "durability", "", "`LEVEL` that fsync waits for: local (a power cut), ipfs (committed in the node) or egress:N (on N other machines)")
 	f.StringVar(&d.configFile, "config", "", "read the configuration from `FILE`")
+	f.BoolVar(&d.missing, "accept-missing-state", false, "mount although local state is missing that this machine had; what it alone held is lost")
 	f.StringVar(&d.cacheDir, "cache-dir", "", "keep the cache of blocks in `DIR`")
+}
+
+// mountOptions are the options of the mount, with those that have a flag of their own.
+func (d *driveFlags) mountOptions() string {
+	if !d.missing {
+		return d.options
+	}
+	return strings.TrimPrefix(d.options+",accept_missing_state", ",")
 }
 
 // places lets the flags say where things are.
@@ -126,7 +139,7 @@ func (c *mountCommand) run(ctx context.Context, e *env) error {
 	}
 	if c.ready < 0 {
 		return c.serve(ctx, e, func(s *daemon.Service) {
-			fmt.Fprintln(e.err, "mounted at", s.Status().Mountpoint)
+			e.err.Println("mounted at", s.Status().Mountpoint)
 			restoredLine(e, s)
 		})
 	}
@@ -170,7 +183,7 @@ func (c *mountCommand) serve(ctx context.Context, e *env, ready func(*daemon.Ser
 	signals, reload, stopSignals := stopSignals()
 	defer stopSignals()
 	return daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options, Snapshot: c.snapshot,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.mountOptions(), Snapshot: c.snapshot,
 		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) }, Ready: ready,
 	})
 }
@@ -194,7 +207,7 @@ func (c *mountCommand) background(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	t := task{args: []string{"mount", "--ready-fd", fmt.Sprint(readyFD), "-o", c.drive.options}, wait: mountWait}
+	t := task{args: []string{"mount", "--ready-fd", fmt.Sprint(readyFD), "-o", c.drive.mountOptions()}, wait: mountWait}
 	if c.snapshot != "" {
 		t.args = append(t.args, "--snapshot", c.snapshot)
 	}
@@ -251,9 +264,9 @@ func openLog(e *env, toFile bool) (*slog.Logger, func(), error) {
 			return nil, nil, fmt.Errorf("log: %w", err)
 		}
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := safefile.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("log: %w", err)
 	}
-	return slog.New(slog.NewTextHandler(f, nil)), func() { f.Close() }, nil
+	return slog.New(slog.NewTextHandler(printable.NewWriter(f), nil)), func() { f.Close() }, nil
 }

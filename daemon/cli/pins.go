@@ -49,17 +49,17 @@ func (c *pinsCommand) run(ctx context.Context, e *env) error {
 		for _, name := range p.Snapshots {
 			mark += "  (snapshot " + name + ")"
 		}
-		fmt.Fprintf(e.out, "%-8s %d of %d  %s  since %s%s\n", p.State, p.Copies, p.Target, p.CID,
+		e.out.Printf("%-8s %d of %d  %s  since %s%s\n", p.State, p.Copies, p.Target, p.CID,
 			p.Since.Local().Format(time.DateTime), mark)
 		if p.Reason != "" {
-			fmt.Fprintln(e.out, "        ", p.Reason)
+			e.out.Println("        ", p.Reason)
 		}
 		for _, x := range p.Peers {
 			line := fmt.Sprintf("         %-16s %s", x.Name, x.Status)
 			if x.Error != "" {
 				line += ": " + x.Error
 			}
-			fmt.Fprintln(e.out, line)
+			e.out.Println(line)
 		}
 	}
 	return nil

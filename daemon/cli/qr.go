@@ -10,16 +10,15 @@ import (
 
 // drawQR draws a QR code of a text with half blocks, dark on light whatever the colours of
 // the terminal are.
-func drawQR(w io.Writer, text string) error {
+func drawQR(w *output, text string) error {
 	code, err := qr.Encode(text, qr.M)
 	if err != nil {
 		return fmt.Errorf("QR code: %w", err)
 	}
 	const margin = 2
 	dark := func(x, y int) bool { return code.Black(x, y) } // outside it is light
-	var b strings.Builder
 	for y := -margin; y < code.Size+margin; y += 2 {
-		b.WriteString("\x1b[30;107m") // black on white
+		var b strings.Builder
 		for x := -margin; x < code.Size+margin; x++ {
 			switch up, down := dark(x, y), dark(x, y+1); {
 			case up && down:
@@ -32,8 +31,12 @@ func drawQR(w io.Writer, text string) error {
 				b.WriteByte(' ')
 			}
 		}
-		b.WriteString("\x1b[0m\n")
+		w.obey(blackOnWhite)
+		if _, err := io.WriteString(w, b.String()); err != nil {
+			return err
+		}
+		w.obey(usualColours)
+		fmt.Fprintln(w)
 	}
-	_, err = io.WriteString(w, b.String())
-	return err
+	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -33,7 +31,7 @@ func (c *recoverCommand) flags(f *flag.FlagSet) {
 	f.StringVar(&c.configFile, "config", "", "read the configuration from `FILE`")
 	f.StringVar(&c.ipfs, "ipfs", "", "look in the IPFS node whose RPC is at `URL`, and use it")
 	f.StringVar(&c.log, "log", "", "a `FILE` that has the DID's log")
-	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` for the DID's log; if it is an IPNS name, IPNS too")
+	f.StringVar(&c.domain, "domain", "", "ask the web server of a `DOMAIN` of yours for the DID's log; if it is an IPNS name, IPNS too. If the DID has moved there, it stays there")
 	f.Uint64Var(&c.minSequence, "min-sequence", 0, "refuse a commit below number `N`, which you know of")
 	f.BoolVar(&c.json, "json", false, "print JSON")
 }
@@ -50,7 +48,7 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 	if c.phraseOut == "" && !e.terminal() {
 		return fmt.Errorf("%w: without a terminal a new phrase is made only with --phrase-out FILE, or nobody would know it", errUsage)
 	}
-	out, err := newPhraseFile(c.phraseOut)
+	out, err := newOutFile("--phrase-out", c.phraseOut)
 	if err != nil {
 		return err
 	}
@@ -79,7 +77,7 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 		Passphrase: pass, DeviceName: deviceName(), MinSequence: c.minSequence,
 		Found: func(f *daemon.FoundIdentity) error { e.tellFound(f); return nil },
 		Phrase: func(p *auth.Phrase) error {
-			err := out.write(p.Words())
+			err := out.write(phraseLine(p.Words()))
 			if out == nil {
 				err = e.showPhrase(p.Words())
 			}
@@ -103,9 +101,12 @@ func (c *recoverCommand) run(ctx context.Context, e *env) error {
 func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) error {
 	if c.json {
 		return json.NewEncoder(e.out).Encode(map[string]any{"did": r.DID, "version": r.Version, "device": r.Device,
-			"vault": r.Vault, "sequence": r.Commit.Sequence, "phrase_pending": !r.Confirmed, "seconds": took.Seconds()})
+			"moved_from": r.MovedFrom, "vault": r.Vault, "sequence": r.Commit.Sequence, "phrase_pending": !r.Confirmed, "seconds": took.Seconds()})
 	}
 	fmt.Fprintf(e.err, "Recovered in %.1f s: version %s lists this device alone, %s.\n", took.Seconds(), r.Version, r.Device)
+	if r.MovedFrom != "" {
+		fmt.Fprintf(e.err, "The DID is back where the recovery phrase knew it. A device had moved it to %s; if that is a place of yours, `ipfscloud id publish --domain DOMAIN --out DIR` moves it there again.\n", r.MovedFrom)
+	}
 	if r.Vault != "" {
 		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens. Mount it, so that others learn of it.\n", r.Commit.Sequence)
 	} else {
@@ -113,43 +114,4 @@ func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) e
 	}
 	fmt.Fprintln(e.out, r.DID)
 	return nil
-}
-
-// phraseFile is where a new phrase is written; nil where it is shown.
-type phraseFile struct {
-	f       *os.File
-	written bool
-}
-
-// newPhraseFile makes the file, first of all: a phrase that cannot be kept must not be
-// drawn.
-func newPhraseFile(path string) (*phraseFile, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("%w: --phrase-out wants a new file: %w", errUsage, err)
-	}
-	return &phraseFile{f: f}, nil
-}
-
-func (p *phraseFile) write(words []string) error {
-	if p == nil {
-		return nil
-	}
-	p.written = true
-	_, err := fmt.Fprintln(p.f, strings.Join(words, " "))
-	return errors.Join(err, p.f.Sync())
-}
-
-// discard closes the file, and removes it if nothing was written.
-func (p *phraseFile) discard() {
-	if p == nil {
-		return
-	}
-	p.f.Close()
-	if !p.written {
-		os.Remove(p.f.Name())
-	}
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // passSource says where the passphrase comes from: a file, an open descriptor, systemd's
@@ -34,12 +36,7 @@ const passMax = 1 << 15 // bytes; less than a pipe holds
 func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
 	switch {
 	case p.file != "":
-		f, err := os.Open(p.file)
-		if err != nil {
-			return nil, fmt.Errorf("passphrase file: %w", err)
-		}
-		defer f.Close()
-		return firstLine(f, p.file)
+		return passFromFile(p.file)
 	case p.fd >= 0:
 		f := os.NewFile(uintptr(p.fd), "passfd")
 		if f == nil {
@@ -49,9 +46,8 @@ func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
 		return firstLine(f, fmt.Sprint("descriptor ", p.fd))
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		if f, err := os.Open(filepath.Join(dir, "passphrase")); err == nil {
-			defer f.Close()
-			return firstLine(f, f.Name())
+		if b, err := passFromFile(filepath.Join(dir, "passphrase")); !errors.Is(err, os.ErrNotExist) {
+			return b, err
 		}
 	}
 	if !term.IsTerminal(int(e.in.Fd())) {
@@ -61,6 +57,17 @@ func (p *passSource) get(e *env, prompt string, again bool) ([]byte, error) {
 		return e.askTwice(prompt)
 	}
 	return e.askSecret(prompt + ": ")
+}
+
+// passFromFile reads a passphrase from a file, which must not be there for everybody to read.
+func passFromFile(path string) ([]byte, error) {
+	b, err := safefile.ReadSecret(path, passMax)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase file: %w", err)
+	}
+	defer clear(b)
+	line, err := firstLine(bytes.NewReader(b), path)
+	return line, err
 }
 
 // askTwice asks for a new passphrase until it is the same twice.
@@ -156,6 +163,6 @@ func (e *env) ask(prompt string) (string, error) {
 
 // terminal tells whether a person is there to ask and to show things to.
 func (e *env) terminal() bool {
-	out, ok := e.out.(*os.File)
-	return ok && term.IsTerminal(int(e.in.Fd())) && term.IsTerminal(int(out.Fd()))
+	_, ok := e.out.terminal()
+	return ok && term.IsTerminal(int(e.in.Fd()))
 }

@@ -118,7 +118,7 @@ func (e *env) session(ctx context.Context, pass func() ([]byte, error)) (c *auth
 	go func() {
 		defer close(done)
 		if err := agent.Serve(serving); err != nil {
-			fmt.Fprintln(e.err, "the session ended:", err)
+			e.err.Println("the session ended:", err)
 		}
 	}()
 	end = func() { cancel(); <-done }

@@ -8,10 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
-
-	"golang.org/x/term"
 
 	"github.com/cluster-labs/ipfscloud/auth"
 )
@@ -144,22 +141,17 @@ func keepKey(e *env, to string, key []byte) (made bool, err error) {
 	line := append(bytes.Clone(key), '\n')
 	defer clear(line)
 	if to == "-" {
-		if f, ok := e.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if _, ok := e.out.terminal(); ok {
 			return false, fmt.Errorf("%w: a key is not for the screen: use a pipe, or --key-out FILE", errUsage)
 		}
-		_, err := e.out.Write(line)
+		return false, e.out.data(line)
+	}
+	out, err := newOutFile("--key-out", to)
+	if err != nil {
 		return false, err
 	}
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return false, fmt.Errorf("%w: --key-out wants a new file: %w", errUsage, err)
-	}
-	_, err = f.Write(line)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if d, dirErr := os.Open(filepath.Dir(to)); dirErr == nil {
-		err = errors.Join(err, d.Sync(), d.Close())
-	}
-	return true, err
+	defer out.discard()
+	return true, out.write(line)
 }
 
 func (c *keystoreCommand) check(ctx context.Context, e *env, pass []byte) error {
@@ -175,7 +167,7 @@ func (c *keystoreCommand) check(ctx context.Context, e *env, pass []byte) error 
 		if p.Damaged {
 			verdict = "DAMAGED"
 		}
-		fmt.Fprintf(e.out, "%s  %s: %s\n", verdict, p.Name, strings.TrimSpace(p.Finding))
+		e.out.Printf("%s  %s: %s\n", verdict, p.Name, strings.TrimSpace(p.Finding))
 	}
 	return err
 }

@@ -53,7 +53,7 @@ func (c *snapshotCommand) run(ctx context.Context, e *env) error {
 		if c.json {
 			return json.NewEncoder(e.out).Encode(x)
 		}
-		fmt.Fprintf(e.out, "%s: commit %d\n", x.Name, x.Sequence)
+		e.out.Printf("%s: commit %d\n", x.Name, x.Sequence)
 		return nil
 	case "remove":
 		return d.RemoveSnapshot(ctx, c.name)
@@ -77,7 +77,7 @@ func (c *snapshotCommand) print(e *env, all []daemon.Snapshot) error {
 		if x.Target > 0 {
 			line += fmt.Sprintf(", %d of %d copies (%s)", x.Copies, x.Target, x.State)
 		}
-		fmt.Fprintln(e.out, line)
+		e.out.Println(line)
 	}
 	return nil
 }

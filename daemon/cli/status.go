@@ -54,31 +54,31 @@ func (c *statusCommand) stopped(e *env, notRunning error) error {
 }
 
 func printStatus(e *env, s *daemon.Status) {
-	fmt.Fprintf(e.out, "%-11s %s\n", "drive", s.Mountpoint+" ("+s.State+", pid "+fmt.Sprint(s.PID)+")")
+	e.out.Printf("%-11s %s\n", "drive", s.Mountpoint+" ("+s.State+", pid "+fmt.Sprint(s.PID)+")")
 	if s.Safe != nil {
-		fmt.Fprintf(e.out, "%-11s %s\n", "safe?", strings.TrimSpace(s.Safe.Sentence+" "+s.Safe.Detail))
+		e.out.Printf("%-11s %s\n", "safe?", strings.TrimSpace(s.Safe.Sentence+" "+s.Safe.Detail))
 	}
 	if s.Because != "" {
-		fmt.Fprintf(e.out, "%-11s %s\n", "because", s.Because)
+		e.out.Printf("%-11s %s\n", "because", s.Because)
 	}
-	fmt.Fprintf(e.out, "%-11s %s\n", "identity", s.DID)
-	fmt.Fprintf(e.out, "%-11s %s\n", "vault", s.Vault)
-	fmt.Fprintf(e.out, "%-11s number %d, %s, %s ago\n", "commit", s.Commit.Sequence, s.Commit.CID,
+	e.out.Printf("%-11s %s\n", "identity", s.DID)
+	e.out.Printf("%-11s %s\n", "vault", s.Vault)
+	e.out.Printf("%-11s number %d, %s, %s ago\n", "commit", s.Commit.Sequence, s.Commit.CID,
 		time.Since(s.Commit.Time).Round(time.Second))
-	fmt.Fprintf(e.out, "%-11s %s\n", "waiting", pendingLine(s))
-	fmt.Fprintf(e.out, "%-11s fsync waits for: %s\n", "durability", s.Durability)
-	fmt.Fprintf(e.out, "%-11s %s %s\n", "store", s.Store.Kind, s.Store.Version)
+	e.out.Printf("%-11s %s\n", "waiting", pendingLine(s))
+	e.out.Printf("%-11s fsync waits for: %s\n", "durability", s.Durability)
+	e.out.Printf("%-11s %s %s\n", "store", s.Store.Kind, s.Store.Version)
 	if s.Safe != nil {
-		fmt.Fprintf(e.out, "%-11s %s\n", "copies", copiesLine(s))
+		e.out.Printf("%-11s %s\n", "copies", copiesLine(s))
 	}
 	if s.PhrasePending {
 		fmt.Fprintln(e.out, "not recoverable yet: write down the phrase of `ipfscloud id phrase`")
 	}
 	for _, a := range s.Alerts {
-		fmt.Fprintln(e.out, "ALERT:", a)
+		e.out.Println("ALERT:", a)
 	}
 	if s.LastError != "" {
-		fmt.Fprintln(e.out, "last commit failed:", s.LastError)
+		e.out.Println("last commit failed:", s.LastError)
 	}
 }
 
@@ -194,15 +194,15 @@ func (c *infoCommand) run(ctx context.Context, e *env) error {
 	if c.json {
 		return json.NewEncoder(e.out).Encode(i)
 	}
-	fmt.Fprintf(e.out, "%-8s %s\n%-8s %d bytes, inode %d\n%-8s %s\n", "path", i.Path, "size", i.Size, i.Inode, "state", i.State)
+	e.out.Printf("%-8s %s\n%-8s %d bytes, inode %d\n%-8s %s\n", "path", i.Path, "size", i.Size, i.Inode, "state", i.State)
 	if i.Node != "" {
-		fmt.Fprintf(e.out, "%-8s %s\n", "node", i.Node)
+		e.out.Printf("%-8s %s\n", "node", i.Node)
 	}
 	for _, b := range i.Blocks {
-		fmt.Fprintf(e.out, "%-8s %s\n", "blob", b)
+		e.out.Printf("%-8s %s\n", "blob", b)
 	}
 	if len(i.Blocks) == 0 && i.Node == "" {
-		fmt.Fprintf(e.out, "%-8s in the page of its directory\n", "stored")
+		e.out.Printf("%-8s in the page of its directory\n", "stored")
 	}
 	return nil
 }

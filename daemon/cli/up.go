@@ -13,6 +13,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // upCommand does all of it: identity, login, mount.
@@ -91,7 +92,7 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	}
 	defer end()
 	// A dead mount is there, and is not: the daemon takes it away.
-	if err := os.MkdirAll(c.mountpoint, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := safefile.MakePublicDir(c.mountpoint); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("making the mountpoint: %w", err)
 	}
 	screen, live := e.screen()
@@ -105,7 +106,7 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 	var service *daemon.Service
 	endLine := func() {}
 	err = daemon.Run(ctx, daemon.Params{
-		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.options,
+		Home: e.home, Config: cfg, Identity: id, Version: Version, Mountpoint: c.mountpoint, Options: c.drive.mountOptions(),
 		Signals: signals, Log: log, Reload: reload, LoadConfig: func() (daemon.Config, error) { return c.drive.config(e) },
 		Ready: func(s *daemon.Service) {
 			service = s
@@ -137,13 +138,13 @@ func restoredLine(e *env, s *daemon.Service) {
 }
 
 // screen is the terminal that a status line can be shown on, if there is one.
-func (e *env) screen() (*os.File, bool) {
-	f, ok := e.err.(*os.File)
-	return f, ok && term.IsTerminal(int(f.Fd()))
+func (e *env) screen() (*output, bool) {
+	_, ok := e.err.terminal()
+	return e.err, ok
 }
 
 // statusLine shows one line, again and again, until the returned function is called.
-func statusLine(screen *os.File, s *daemon.Service) (end func()) {
+func statusLine(screen *output, s *daemon.Service) (end func()) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -158,11 +159,13 @@ func statusLine(screen *os.File, s *daemon.Service) (end func()) {
 			if len(st.Alerts) > 0 {
 				line += " · ALERT: " + st.Alerts[0]
 			}
-			width, _, err := term.GetSize(int(screen.Fd()))
+			fd, _ := screen.terminal()
+			width, _, err := term.GetSize(fd)
 			if err != nil || width < 20 {
 				width = 80
 			}
-			fmt.Fprintf(screen, "\r\x1b[K%.*s", width-1, line)
+			screen.obey(beginLine)
+			screen.Printf("%.*s", width-1, line)
 			select {
 			case <-tick.C:
 			case <-stop:

@@ -152,7 +152,17 @@ func serve(t *testing.T, adjust ...func(*Server)) *site {
 	return out
 }
 
-func (s *site) address() string { return s.listener.Addr().String() }
+func (s *site) address() string { return s.listeners[0].Addr().String() }
+
+// Login draws a code.
+func (s *site) Login() Login {
+	s.t.Helper()
+	l, err := s.Server.Login()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
 
 // client dials the server whatever the name is, keeps no cookies, and follows nothing.
 func (s *site) client() *http.Client {

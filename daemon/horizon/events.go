@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // news is one message to a page: what changed since the last one to the same page.
@@ -77,15 +79,14 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, _ session) {
 // difference renders the parts, and returns those that are not as sent says, or nil. The
 // first call returns them all: the page may be older than the stream.
 func (s *Server) difference(v view, sent map[string]string) ([]byte, error) {
-	n := news{Level: v.Verdict.Level, Sentence: v.Verdict.Sentence, Title: v.Title(), Parts: map[string]string{}}
+	n := news{Level: v.Verdict.Level, Sentence: printable.Line(v.Verdict.Sentence), Title: printable.Line(v.Title()), Parts: map[string]string{}}
 	for _, id := range parts() {
-		var b bytes.Buffer
-		if err := s.pages.ExecuteTemplate(&b, id, v); err != nil {
+		part, err := s.render(id, v)
+		if err != nil {
 			return nil, err
 		}
-		if old, ok := sent[id]; !ok || old != b.String() {
-			sent[id] = b.String()
-			n.Parts[id] = b.String()
+		if old, ok := sent[id]; !ok || old != part {
+			sent[id], n.Parts[id] = part, part
 		}
 	}
 	if len(n.Parts) == 0 {

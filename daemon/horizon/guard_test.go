@@ -176,8 +176,8 @@ func TestCodes(t *testing.T) {
 	if !strings.HasPrefix(l.URL, s.URL()+"login#") || !strings.HasSuffix(l.URL, "#"+l.Code) || len(l.Code) < 20 {
 		t.Errorf("login: %+v", l)
 	}
-	if !bytes.Contains(l.Redirect(), []byte(l.URL)) {
-		t.Errorf("redirect: %s", l.Redirect())
+	if html := redirectOf(t, l); !bytes.Contains(html, []byte(s.URL())) || bytes.Contains(html, []byte(l.Code)) {
+		t.Errorf("redirect: %s", html)
 	}
 	resp, _ := post(l.Code)
 	c := resp.Cookies()
@@ -204,15 +204,15 @@ func TestCodes(t *testing.T) {
 	book := newSessions()
 	now := time.Now()
 	book.now = func() time.Time { return now }
-	code, expires := book.code()
-	now = expires
-	if _, ok := book.redeem(code); ok {
+	anybody := users{all: true}
+	p := book.pass(anybody)
+	now = p.expires
+	if _, err := book.redeem(p.code, 0); err == nil {
 		t.Error("a code is good after its time")
 	}
-	code, _ = book.code()
-	token, ok := book.redeem(strings.ToUpper(" " + code + "\n")) // typed, or pasted
+	token, err := book.redeem(strings.ToUpper(" "+book.pass(anybody).code+"\n"), 0) // typed, or pasted
 	r := &http.Request{Header: http.Header{"Cookie": {cookieName + "=" + token}}}
-	if _, in := book.of(r); !ok || !in {
+	if _, in := book.of(r); err != nil || !in {
 		t.Error("a code is not good in its time")
 	}
 	now = now.Add(sessionLife)
@@ -223,8 +223,7 @@ func TestCodes(t *testing.T) {
 	var tokens []string
 	for range maxSessions + 1 {
 		now = now.Add(time.Second)
-		code, _ := book.code()
-		token, _ := book.redeem(code)
+		token, _ := book.redeem(book.pass(anybody).code, 0)
 		tokens = append(tokens, token)
 	}
 	for i, token := range tokens {

@@ -98,7 +98,7 @@ func TestSlowClients(t *testing.T) {
 	// More connections than granted: the further ones are closed at once, and the page is
 	// there again when the slow ones have been thrown out.
 	var idle []net.Conn
-	for range s.limits.conns + 4 {
+	for range 4 * s.limits.conns {
 		idle = append(idle, dial(""))
 	}
 	for _, c := range idle {

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 // Metrics is /metrics without a lock: for the control socket, which has its own.
@@ -42,6 +44,7 @@ func (s *Server) guardMetrics(next http.Handler) http.Handler {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="ipfscloud"`)
 			http.Error(w, "Refused (token).", http.StatusUnauthorized)
 		default:
+			recognise(r) // strangers do not displace a scraper
 			next.ServeHTTP(w, r)
 		}
 	})
@@ -167,11 +170,11 @@ func (e emitter) time(name string, t time.Time, labels ...string) {
 	}
 }
 
-// valid makes labels of what others wrote: a label must be UTF-8.
+// valid makes labels of what others wrote: a label must be UTF-8, and is shown elsewhere.
 func valid(labels []string) []string {
 	out := make([]string, len(labels))
 	for i, l := range labels {
-		out[i] = clip(strings.ToValidUTF8(l, "?"), 128)
+		out[i] = printable.Line(clip(strings.ToValidUTF8(l, "?"), 128))
 	}
 	return out
 }

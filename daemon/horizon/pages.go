@@ -1,18 +1,20 @@
 package horizon
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"io/fs"
 	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cluster-labs/ipfscloud/daemon/printable"
 )
 
 //go:embed web
@@ -59,11 +61,14 @@ func (s *Server) handler() http.Handler {
 	}))
 	pages, metrics := s.guard(mux), s.guardMetrics(s.Metrics())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/metrics" {
+		switch r.URL.Path {
+		case "/metrics":
 			metrics.ServeHTTP(w, r)
-			return
+		case "/hello": // from a file, which the guard would take for another site
+			s.hello(w, r)
+		default:
+			pages.ServeHTTP(w, r)
 		}
-		pages.ServeHTTP(w, r)
 	})
 }
 
@@ -88,15 +93,24 @@ func (s *Server) favicon(w http.ResponseWriter, r *http.Request) {
 
 // page renders a whole page before it sends the first byte, so that what fails is seen.
 func (s *Server) page(w http.ResponseWriter, status int, name string, data any) {
-	var b bytes.Buffer
-	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
+	text, err := s.render(name, data)
+	if err != nil {
 		s.config.Log.Error("horizon: page", "page", name, "error", err)
 		http.Error(w, "This page could not be made.", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = b.WriteTo(w) // who asked may be gone
+	_, _ = io.WriteString(w, text) // who asked may be gone
+}
+
+// render makes a page, or a part of one. html/template keeps what others wrote from being
+// markup; but a bidirectional control in the name of a peer would still turn around what
+// stands behind it.
+func (s *Server) render(name string, data any) (string, error) {
+	var b strings.Builder
+	err := s.pages.ExecuteTemplate(&b, name, data)
+	return printable.Text(b.String()), err
 }
 
 type loginView struct{ Error string }
@@ -107,8 +121,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The form is too large or broken.", http.StatusRequestEntityTooLarge)
 		return
 	}
-	token, ok := s.sessions.redeem(r.PostForm.Get("code"))
-	if !ok {
+	token, err := s.sessions.redeem(r.PostForm.Get("code"), user(r))
+	if errors.Is(err, errOtherUser) {
+		s.refused.count("user")
+		s.config.Log.Warn("horizon: a code was brought by a user whom it is not for", "uid", user(r))
+		s.page(w, http.StatusForbidden, "login", loginView{Error: "This code is for another user of this computer. `ipfscloud horizon --for USER` makes one for you."})
+		return
+	}
+	if err != nil {
 		s.refused.count("code")
 		s.page(w, http.StatusForbidden, "login", loginView{Error: "This code was used already, or is too old."})
 		return

@@ -1,11 +1,14 @@
 package horizon
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"html/template"
+	"encoding/hex"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,41 +22,36 @@ const (
 	cookieName  = "horizon"
 )
 
-// Login opens the page once. Whoever has it sees the page, so it goes to a terminal or
-// into a file that only its owner reads, and never into an argument of a process.
-type Login struct {
-	URL     string // with the code in its fragment, which browsers do not send
-	Code    string // for typing it in
-	Expires time.Time
-}
-
-// Redirect is an HTML file that opens the page, for a browser that is given its name. It
-// must have mode 0600, and may be deleted when the code has expired.
-func (l Login) Redirect() []byte {
-	u, code := template.HTMLEscapeString(l.URL), template.HTMLEscapeString(l.Code)
-	return []byte(`<!doctype html><html lang="en"><meta charset="utf-8"><title>Horizon</title>` +
-		`<meta name="referrer" content="no-referrer"><meta http-equiv="refresh" content="0;url=` + u + `">` +
-		`<p><a href="` + u + `">Open Horizon</a>. The code, if it asks: <code>` + code + "</code></p></html>\n")
-}
-
 // session is a browser that brought a code.
 type session struct {
 	csrf    string
 	expires time.Time
+	users   users
 }
 
-// sessions knows the codes given out and the browsers let in, by the hash of what they
-// hold: a comparison of hashes tells nothing by the time it takes.
+// pass lets a browser in once: by its code, or by a proof that the redirect file makes with
+// its key. Either uses up both.
+type pass struct {
+	code    string
+	id      string // names it to the server; no secret
+	key     []byte // for proofs; it is in the redirect file and here
+	expires time.Time
+	users   users
+	asked   [][2]string // the nonces of the browser and of us, of the latest few questions
+}
+
+// sessions knows the codes given out and the browsers let in, these by the hash of what
+// they hold: a comparison of hashes tells nothing by the time it takes.
 type sessions struct {
 	now func() time.Time
 
-	mu    sync.Mutex
-	codes map[[32]byte]time.Time
-	open  map[[32]byte]session
+	mu     sync.Mutex
+	passes []*pass // the oldest first
+	open   map[[32]byte]session
 }
 
 func newSessions() *sessions {
-	return &sessions{now: time.Now, codes: map[[32]byte]time.Time{}, open: map[[32]byte]session{}}
+	return &sessions{now: time.Now, open: map[[32]byte]session{}}
 }
 
 // earliest is the key whose time is the earliest.
@@ -67,36 +65,102 @@ func earliest[V any](m map[[32]byte]V, when func(V) time.Time) (first [32]byte) 
 	return first
 }
 
-// code draws a code. Only the newest few are good.
-func (s *sessions) code() (string, time.Time) {
-	code := strings.ToLower(rand.Text())
+// pass draws one. Only the newest few are good.
+func (s *sessions) pass(u users) *pass {
+	p := &pass{code: strings.ToLower(rand.Text()), id: strings.ToLower(rand.Text()), key: make([]byte, 32), users: u}
+	rand.Read(p.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.codes) >= maxCodes {
-		delete(s.codes, earliest(s.codes, func(t time.Time) time.Time { return t }))
-	}
-	expires := s.now().Add(codeLife)
-	s.codes[sha256.Sum256([]byte(code))] = expires
-	return code, expires
+	p.expires = s.now().Add(codeLife)
+	s.passes = append(s.passes, p)
+	s.passes = s.passes[max(0, len(s.passes)-maxCodes):]
+	return p
 }
 
-// redeem takes a code, which is used up by it, for a cookie.
-func (s *sessions) redeem(code string) (token string, ok bool) {
-	key := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(code))))
+// errOtherUser: the code is good, for somebody else.
+var errOtherUser = errors.New("the code is for another user")
+
+// prove answers the question of a redirect file whether this is the server that made it.
+// Who asks for a pass that is not theirs gets no proof.
+func (s *sessions) prove(id, theirs string, uid int) (ours, proof string, ok bool) {
+	if len(theirs) < 32 || len(theirs) > 128 {
+		return "", "", false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	expires, ok := s.codes[key]
-	delete(s.codes, key)
-	if !ok || !s.now().Before(expires) {
-		return "", false
+	for _, p := range s.passes {
+		if same(id, p.id) && s.now().Before(p.expires) && p.users.has(uid) {
+			ours = rand.Text()
+			p.asked = append(p.asked, [2]string{theirs, ours})
+			p.asked = p.asked[max(0, len(p.asked)-maxCodes):]
+			return ours, p.proof(proofOfServer, theirs, ours), true
+		}
+	}
+	return "", "", false
+}
+
+// What each side proves with the key of a pass. The words differ, so that nobody can hand
+// one side's proof back as the other's.
+const (
+	proofOfServer = "horizon/server"
+	proofOfFile   = "horizon/file"
+)
+
+// proof is HMAC-SHA-256, in hex, of the words and both nonces, with newlines between.
+func (p *pass) proof(who, theirs, ours string) string {
+	m := hmac.New(sha256.New, p.key)
+	m.Write([]byte(who + "\n" + theirs + "\n" + ours))
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// opens tells whether words are the code of a pass, or "id.proof" to one of its questions.
+func (p *pass) opens(words string) bool {
+	if same(words, p.code) {
+		return true
+	}
+	id, proof, ok := strings.Cut(words, ".")
+	if !ok || !same(id, p.id) {
+		return false
+	}
+	for _, q := range p.asked {
+		if same(proof, p.proof(proofOfFile, q[0], q[1])) {
+			return true
+		}
+	}
+	return false
+}
+
+// redeem takes a code or a proof, which is used up by it, for a cookie. One that comes from
+// a user whom it is not for stays good: they have no way to spoil it for the owner.
+func (s *sessions) redeem(words string, uid int) (token string, err error) {
+	words = strings.ToLower(strings.TrimSpace(words))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var p *pass
+	for i, x := range s.passes {
+		if !x.opens(words) {
+			continue
+		}
+		if !x.users.has(uid) {
+			return "", errOtherUser
+		}
+		p = x
+		s.passes = slices.Delete(s.passes, i, i+1)
+		break
+	}
+	if p == nil || !s.now().Before(p.expires) {
+		return "", errCode
 	}
 	for len(s.open) >= maxSessions {
 		delete(s.open, earliest(s.open, func(o session) time.Time { return o.expires }))
 	}
 	token = rand.Text()
-	s.open[sha256.Sum256([]byte(token))] = session{csrf: rand.Text(), expires: s.now().Add(sessionLife)}
-	return token, true
+	s.open[sha256.Sum256([]byte(token))] = session{csrf: rand.Text(), expires: s.now().Add(sessionLife), users: p.users}
+	return token, nil
 }
+
+// errCode: nobody gave that code out, or it was used, or is too old.
+var errCode = errors.New("the code is not good")
 
 func sessionKey(r *http.Request) (key [32]byte, ok bool) {
 	c, err := r.Cookie(cookieName)
@@ -119,7 +183,12 @@ func (s *sessions) of(r *http.Request) (session, bool) {
 		delete(s.open, key)
 		ok = false
 	}
-	return o, ok
+	// A cookie that another user has seen is no use to them.
+	if !ok || !o.users.has(user(r)) {
+		return session{}, false
+	}
+	recognise(r)
+	return o, true
 }
 
 // end forgets the session of a request.

@@ -111,7 +111,7 @@ func decodeHead(b []byte) (*Head, error) {
 }
 
 // SealHead signs the head and seals it under the vault key of its epoch.
-func SealHead(ctx context.Context, h *Head, vaultKey Key, sign Signer) ([]byte, error) {
+func SealHead(ctx context.Context, h *Head, vaultKey *VaultKey, sign Signer) ([]byte, error) {
 	fields := h.encode()
 	sig, err := sign(ctx, fields)
 	if err != nil {
@@ -133,7 +133,7 @@ func SealHead(ctx context.Context, h *Head, vaultKey Key, sign Signer) ([]byte, 
 }
 
 // OpenHead opens a sealed head and checks its signature. ErrIntegrity if either fails.
-func OpenHead(ctx context.Context, sealed []byte, vaultKey Key, verify Verifier) (*Head, error) {
+func OpenHead(ctx context.Context, sealed []byte, vaultKey *VaultKey, verify Verifier) (*Head, error) {
 	d := NewDecoder(sealed)
 	d.Expect(headMagic)
 	epoch := d.U64()

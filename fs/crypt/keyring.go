@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"runtime"
 )
 
 // ErrNotRecipient is returned when no entry of a keyring opens with the keys at hand.
@@ -37,7 +38,7 @@ func keyringInfo(v VaultID, epoch uint64) []byte {
 
 // WrapKey wraps the vault key for public keys of HPKE's hybrid KEM, X25519 with
 // ML-KEM-768 (HKDF-SHA256, AES-256-GCM).
-func WrapKey(v VaultID, epoch uint64, key Key, recipients [][]byte) (*Keyring, error) {
+func WrapKey(v VaultID, epoch uint64, key *VaultKey, recipients [][]byte) (*Keyring, error) {
 	r := &Keyring{Vault: v, Epoch: epoch}
 	info := keyringInfo(v, epoch)
 	for _, b := range recipients {
@@ -45,12 +46,13 @@ func WrapKey(v VaultID, epoch uint64, key Key, recipients [][]byte) (*Keyring, e
 		if err != nil {
 			return nil, fmt.Errorf("recipient of the vault key: %w", err)
 		}
-		sealed, err := hpke.Seal(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), info, key[:])
+		sealed, err := hpke.Seal(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), info, key.mem[:keySize])
 		if err != nil {
 			return nil, fmt.Errorf("wrapping the vault key: %w", err)
 		}
 		r.Entries = append(r.Entries, sealed)
 	}
+	runtime.KeepAlive(key)
 	for i := len(r.Entries) - 1; i > 0; i-- { // the order must not tell which device is which
 		n, err := rand.Int(rand.Reader, big.NewInt(int64(i+1)))
 		if err != nil {
@@ -62,24 +64,25 @@ func WrapKey(v VaultID, epoch uint64, key Key, recipients [][]byte) (*Keyring, e
 	return r, nil
 }
 
-// Opener opens an HPKE message with a key that it does not show.
+// Opener opens an HPKE message with a key that it does not show. The result is the caller's,
+// who overwrites it.
 type Opener func(ctx context.Context, info, sealed []byte) ([]byte, error)
 
 // Unwrap returns the vault key, or ErrNotRecipient.
-func (r *Keyring) Unwrap(ctx context.Context, open Opener) (Key, error) {
+func (r *Keyring) Unwrap(ctx context.Context, open Opener) (*VaultKey, error) {
 	info := keyringInfo(r.Vault, r.Epoch)
 	var last error
 	for _, e := range r.Entries {
 		b, err := open(ctx, info, e)
-		if err == nil && len(b) == len(Key{}) {
-			return Key(b), nil
+		if err == nil && len(b) == keySize {
+			return moveVaultKey(b)
 		}
 		last = err
 	}
 	if ctx.Err() != nil {
-		return Key{}, ctx.Err()
+		return nil, ctx.Err()
 	}
-	return Key{}, fmt.Errorf("%d entries, last error %v: %w", len(r.Entries), last, ErrNotRecipient)
+	return nil, fmt.Errorf("%d entries, last error %v: %w", len(r.Entries), last, ErrNotRecipient)
 }
 
 // Encode is the keyring as it is stored.

@@ -9,7 +9,7 @@ const notesLabel = "ipfscloud/v1/notes"
 
 // SealNotes seals what the identity keeps in a keyring beside the wrapped keys. No notes
 // stay none.
-func (r *Keyring) SealNotes(key Key, notes []byte) {
+func (r *Keyring) SealNotes(key *VaultKey, notes []byte) {
 	if len(notes) == 0 {
 		r.Notes = nil
 		return
@@ -21,7 +21,7 @@ func (r *Keyring) SealNotes(key Key, notes []byte) {
 }
 
 // OpenNotes opens them. ErrIntegrity.
-func (r *Keyring) OpenNotes(key Key) ([]byte, error) {
+func (r *Keyring) OpenNotes(key *VaultKey) ([]byte, error) {
 	if len(r.Notes) == 0 {
 		return nil, nil
 	}

@@ -88,7 +88,7 @@ func TestKeyring(t *testing.T) {
 		}
 		privs, pubs = append(privs, k), append(pubs, k.PublicKey().Bytes())
 	}
-	v, key := NewVaultID(), NewKey()
+	v, key := NewVaultID(), newVaultKey(t)
 	ring, err := WrapKey(v, 4, key, pubs[:2])
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestKeyring(t *testing.T) {
 		}
 	}
 	for i := range 2 {
-		if got, err := ring.Unwrap(ctx, open(privs[i])); err != nil || got != key {
+		if got, err := ring.Unwrap(ctx, open(privs[i])); err != nil || !got.Equal(key) {
 			t.Fatalf("recipient %d: %v", i, err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestHead(t *testing.T) {
 		}
 		return nil
 	}
-	key := NewKey()
+	key := newVaultKey(t)
 	h := &Head{DID: "did:key:z6Mk", Vault: NewVaultID(), Epoch: 1, Sequence: 7, Device: "laptop", Time: 99,
 		Keyring: Sum(Raw, []byte("k")), Log: Sum(Raw, []byte("l")), LogVersion: "1",
 		Parents:  []Parent{{"laptop", 6, Sum(Raw, []byte("p"))}},
@@ -149,7 +149,7 @@ func TestHead(t *testing.T) {
 			t.Fatalf("flipped byte %d opens", i)
 		}
 	}
-	if _, err := OpenHead(ctx, sealed, NewKey(), verify); !errors.Is(err, ErrIntegrity) {
+	if _, err := OpenHead(ctx, sealed, newVaultKey(t), verify); !errors.Is(err, ErrIntegrity) {
 		t.Fatalf("other key: %v", err)
 	}
 	_, other, _ := ed25519.GenerateKey(nil)

@@ -5,7 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/hpke"
 	"crypto/sha256"
-	"errors"
+	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
 )
@@ -17,9 +17,6 @@ type Identity struct {
 }
 
 var _ fs.Identity = (*Identity)(nil)
-
-// ErrSignature is what Verify returns for a signature that is not the identity's.
-var ErrSignature = errors.New("signature does not verify")
 
 // NewIdentity makes the identity of a seed: the same one each time.
 func NewIdentity(seed string) (*Identity, error) {
@@ -43,13 +40,25 @@ func (i *Identity) Sign(_ context.Context, msg []byte) ([]byte, error) {
 	return ed25519.Sign(i.sign, msg), nil
 }
 
-// Verify accepts signatures of this identity's one device.
-func (i *Identity) Verify(_ context.Context, device string, msg, sig []byte) error {
-	if device != i.Device() || !ed25519.Verify(i.sign.Public().(ed25519.PublicKey), msg, sig) {
-		return ErrSignature
+// JudgeCommit accepts commits of this identity's one device.
+func (i *Identity) JudgeCommit(_ context.Context, c fs.CommitClaim) (fs.Verdict, error) {
+	if c.Device != i.Device() || !ed25519.Verify(i.sign.Public().(ed25519.PublicKey), c.Message, c.Signature) {
+		return fs.Verdict{Standing: "forged", Because: "the signature is not the device's"}, nil
 	}
-	return nil
+	return fs.Verdict{Standing: fs.StandingWriter}, nil
 }
+
+// MayCommit always allows it.
+func (i *Identity) MayCommit(context.Context, time.Time) error { return nil }
+
+// TakeLog takes nothing: the document never changes.
+func (i *Identity) TakeLog(context.Context, []byte) error { return nil }
+
+// Notes are none.
+func (i *Identity) Notes(context.Context) ([]byte, error) { return nil, nil }
+
+// TakeNotes takes nothing.
+func (i *Identity) TakeNotes(context.Context, []byte) error { return nil }
 
 // OpenWrapped opens what was sealed to Recipients.
 func (i *Identity) OpenWrapped(_ context.Context, info, sealed []byte) ([]byte, error) {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // Why a directory cannot be mounted on.
@@ -88,20 +88,8 @@ func unescape(s string) string {
 // resolve makes a mountpoint absolute and free of links, without touching the mountpoint
 // itself, which may be a dead mount.
 func resolve(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, ErrMountpointMissing)
-	}
-	abs = filepath.Join(dir, filepath.Base(abs))
-	if _, ok, err := findMount(abs); ok || err != nil {
-		return abs, err
-	}
-	full, err := filepath.EvalSymlinks(abs)
-	if errors.Is(err, os.ErrNotExist) {
+	full, err := safefile.Resolve(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return "", fmt.Errorf("%s: %w", path, ErrMountpointMissing)
 	}
 	return full, err
@@ -224,7 +212,14 @@ func mountDirect(path string, o *Options) (int, error) {
 			flags |= f.bit
 		}
 	}
-	if err := unix.Mount(o.FSName, path, "fuse."+subtype, flags, data); err != nil {
+	// Not by the path: who owns a directory on the way could lead it elsewhere meanwhile.
+	place, err := safefile.OpenPlace(path)
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("%w: %w", ErrMount, err)
+	}
+	defer place.Close()
+	if err := unix.Mount(o.FSName, fmt.Sprintf("/proc/self/fd/%d", place.Fd()), "fuse."+subtype, flags, data); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("%w: mount(2) on %s: %w", ErrMount, path, err)
 	}

@@ -29,21 +29,22 @@ const (
 // Options of a mount. nosuid and nodev always hold, and the kernel checks modes and owners
 // (default_permissions) unless it is told not to.
 type Options struct {
-	ReadOnly    bool
-	AllowOther  bool // let other users in
-	Unchecked   bool // check no modes and owners, which root would pass; root alone is let in
-	NoExec      bool
-	NoAtime     bool
-	NonEmpty    bool          // mount over a directory that has names
-	UID, GID    *uint32       // show these owners instead of the stored ones
-	Umask       uint32        // permission bits to hide
-	SyncOnClose bool          // close(2) waits like fsync(2)
-	ACL         bool          // POSIX ACLs, and the umask is theirs to replace
-	NoPoll      bool          // never have idle processors poll for work
-	FSName      string        // first column of mount(8); "ipfscloud" if empty
-	Loop        Loop          // LoopAuto if empty
-	Deadline    time.Duration // longest wait of fsync; 60 s if 0
-	Log         *slog.Logger
+	ReadOnly      bool
+	AllowOther    bool // let other users in
+	Unchecked     bool // check no modes and owners, which root would pass; root alone is let in
+	NoExec        bool
+	NoAtime       bool
+	NonEmpty      bool          // mount over a directory that has names
+	UID, GID      *uint32       // show these owners instead of the stored ones
+	Umask         uint32        // permission bits to hide
+	SyncOnClose   bool          // close(2) waits like fsync(2)
+	ACL           bool          // POSIX ACLs, and the umask is theirs to replace
+	AcceptMissing bool          // go on without local state that is missing; for the daemon, not for the mount
+	NoPoll        bool          // never have idle processors poll for work
+	FSName        string        // first column of mount(8); "ipfscloud" if empty
+	Loop          Loop          // LoopAuto if empty
+	Deadline      time.Duration // longest wait of fsync; 60 s if 0
+	Log           *slog.Logger
 }
 
 const defaultDeadline = 60 * time.Second
@@ -144,6 +145,8 @@ func (o *Options) set(name, value string, has bool) error {
 		o.ACL = false
 	case "unchecked":
 		o.Unchecked = true
+	case "accept_missing_state":
+		o.AcceptMissing = true
 	case "nopoll":
 		o.NoPoll = true
 	case "", "defaults", "default_permissions", "nosuid", "nodev", "auto", "noauto", "user", "nouser", "users",

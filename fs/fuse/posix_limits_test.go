@@ -46,7 +46,6 @@ func TestWherePOSIXEnds(t *testing.T) {
 	is("FALLOC_FL_INSERT_RANGE", unix.Fallocate(fd, unix.FALLOC_FL_INSERT_RANGE, 0, 4096), unix.EOPNOTSUPP)
 	is("file capabilities", unix.Setxattr(on("file"), "security.capability", []byte{1, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0), unix.EOPNOTSUPP)
 	is("the state of a file is not set", unix.Setxattr(on("file"), "user.ipfscloud.state", []byte("x"), 0), unix.EPERM)
-	is("RENAME_WHITEOUT", unix.Renameat2(unix.AT_FDCWD, on("file"), unix.AT_FDCWD, on("x"), unix.RENAME_WHITEOUT), unix.EINVAL)
 	_, err = unix.Preadv2(fd, [][]byte{make([]byte, 4)}, 0, unix.RWF_NOWAIT)
 	is("RWF_NOWAIT", err, unix.EOPNOTSUPP)
 	is("trimming", runs("fstrim", m.dir), errFailed)

@@ -64,3 +64,43 @@ func TestMappedDataIsNoHole(t *testing.T) {
 		}
 	})
 }
+
+// Archivers may take a file without blocks for zeros and not read it (tar -S, by version).
+// What a program has written through a mapping, and the kernel has not written back, must not
+// be lost that way.
+func TestMappedDataIsArchived(t *testing.T) {
+	both(t, func(t *testing.T, dir, kind string) {
+		const size = 1 << 20
+		path := filepath.Join(dir, "mapped")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(path); err != nil { // the kernel keeps these attributes
+			t.Fatal(err)
+		}
+		m, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Munmap(m) }()
+		copy(m, "bytes")
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil || st.Blocks == 0 {
+			t.Errorf("the file shows %d blocks, %v", st.Blocks, err)
+		}
+		out := t.TempDir()
+		tar := exec.Command("sh", "-c", `tar -C "$1" -Scf - mapped | tar -C "$2" -xf -`, "sh", dir, out)
+		if b, err := tar.CombinedOutput(); err != nil {
+			t.Fatalf("tar: %v: %s", err, b)
+		}
+		b, err := os.ReadFile(filepath.Join(out, "mapped"))
+		if err != nil || !bytes.Equal(b, m) {
+			t.Errorf("the archive of %d bytes differs, %v", len(b), err)
+		}
+	})
+}

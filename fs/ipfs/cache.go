@@ -3,6 +3,7 @@ package ipfs
 import (
 	"container/list"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 
 	icfs "github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // CacheConfig says where the cache lies and how large it may grow.
@@ -86,7 +88,7 @@ func NewCache(store icfs.Store, conf CacheConfig) (_ *Cache, err error) {
 		Store: store, conf: conf,
 		files: make(map[[32]byte]*list.Element), recent: list.New(), reads: make(map[[32]byte]*read),
 	}
-	if err := os.MkdirAll(conf.Dir, 0o700); err != nil {
+	if err := safefile.MakeDir(conf.Dir); err != nil {
 		return nil, meaning(err)
 	}
 	if c.lock, err = lockDir(conf.Dir, "cache directory"); err != nil {
@@ -135,8 +137,12 @@ func onDisk(size int64) uint64 { return (uint64(size) + cachePage - 1) / cachePa
 
 // path is the file of a block. Its name is the CID of the bytes as raw.
 func (c *Cache) path(digest [32]byte) string {
-	return filepath.Join(c.conf.Dir, fmt.Sprintf("%02x", digest[0]),
-		icfs.CID{Codec: crypt.Raw, Digest: digest}.String())
+	return filepath.Join(c.conf.Dir, name(digest))
+}
+
+// name is where a block lies below the directory.
+func name(digest [32]byte) string {
+	return filepath.Join(fmt.Sprintf("%02x", digest[0]), icfs.CID{Codec: crypt.Raw, Digest: digest}.String())
 }
 
 // Get implements fs.Store.
@@ -226,7 +232,7 @@ func (c *Cache) load(id icfs.CID) ([]byte, bool) {
 		return nil, false
 	}
 	path := c.path(id.Digest)
-	data, err := os.ReadFile(path)
+	data, err := safefile.ReadIn(c.lock, name(id.Digest))
 	if err != nil || !id.Verify(data) {
 		c.conf.Log.Warn("a cached block is damaged; reading it anew", "cid", id, "error", err)
 		c.drop(id.Digest)
@@ -247,10 +253,10 @@ func (c *Cache) keep(digest [32]byte, data []byte) error {
 		return nil
 	}
 	path := c.path(digest)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := safefile.MkdirIn(c.lock, filepath.Dir(name(digest))); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "*"+cacheTmp) // of mode 0600
+	f, err := safefile.OpenIn(c.lock, name(digest)+"-"+rand.Text()+cacheTmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/ipfs/kubo/repo"
 	"github.com/ipfs/kubo/repo/fsrepo"
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // The layout of an embedded repo: blocks as files, everything else in leveldb. It is
@@ -113,7 +115,7 @@ func (c *syncedConfig) Create(path string) (repo.Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.Open(p)
+	dir, err := safefile.OpenDir(p)
 	if err != nil {
 		_ = d.Close()
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // EmbeddedConfig says where and how the node in this process runs. Zero durations stand
@@ -83,11 +85,20 @@ type Embedded struct {
 	life context.Context // ends with Close: what runs beside the operations ends then
 	end  context.CancelFunc
 
-	gate   gate
+	gate     gate
+	peers    *peerGate // with whom there are connections; nil for an offline node
+	unusable struct {  // addresses that SetPeers was given last
+		sync.Mutex
+		last []string
+	}
 	mended atomic.Bool // some roots were lost and are not all linked again
 }
 
 var _ fs.Store = (*Embedded)(nil)
+
+// repoDepth is how deep a repo is looked into for links and for what belongs to others: down
+// to the directories of flatfs, but not to its blocks.
+const repoDepth = 2
 
 // OpenEmbedded starts the node. Its errors wrap fs.ErrBusy when another process or store
 // has the repo, fs.ErrNotSupported when the repo's version cannot be brought to ours, and
@@ -104,7 +115,11 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 			err = meaning(errors.Join(err, e.release()))
 		}
 	}()
-	if err := os.MkdirAll(conf.RepoDir, 0o700); err != nil {
+	if err := safefile.MakeDir(conf.RepoDir); err != nil {
+		return nil, err
+	}
+	// Kubo opens what lies there by names.
+	if err := safefile.CheckTree(conf.RepoDir, repoDepth); err != nil {
 		return nil, err
 	}
 	if e.lock, err = lockDir(conf.RepoDir, "IPFS repo"); err != nil {
@@ -143,7 +158,8 @@ func OpenEmbedded(ctx context.Context, conf EmbeddedConfig) (_ *Embedded, err er
 	// The context of the node is not that of its start.
 	build := &core.BuildCfg{Repo: r, Permanent: true, ShutdownTimeout: 30 * time.Second}
 	if conf.Network != nil {
-		build.Online, build.Host = true, conf.Network.hostOption()
+		e.peers = &peerGate{open: conf.Network.Public, local: conf.Network.onlyLocal()}
+		build.Online, build.Host = true, conf.Network.hostOption(e.peers)
 	}
 	n, err := core.NewNode(context.WithoutCancel(ctx), build)
 	if err != nil {
@@ -371,7 +387,7 @@ func fileExists(path string) (bool, error) {
 }
 
 func touch(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ import (
 )
 
 // Network lets the embedded node speak to the peers it is told, and to no others: it asks
-// nobody who has what, and tells nobody what it has. Whoever knows its address and the
-// CID of a block can get that block from it: ciphertext.
+// nobody else who has what, tells nobody else what it has or looks for, and gives blocks to
+// nobody else, wherever it listens.
 type Network struct {
 	// Listen are the multiaddrs where peers may connect; without any the node only dials.
 	Listen []string
@@ -30,7 +30,8 @@ type Network struct {
 	Upload, Download int
 	// Public lets the node join the network of all IPFS nodes too, as one that asks: IPNS
 	// names are found and published there. It announces what is pinned in it and nothing
-	// else, so no block of a vault.
+	// else, so no block of a vault. Strangers may connect then; who knows the CID of a block
+	// can get that block, which is ciphertext, and sees which blocks the node looks for.
 	Public bool
 	// Bootstrap are the nodes by which it joins, as multiaddrs that end in /p2p/ID; none
 	// stands for those that Kubo knows.
@@ -85,7 +86,7 @@ func (n *Network) join(c *config.Config) {
 	}
 	// A network whose entries are all on this machine is one for trying out.
 	c.Routing.LoopbackAddressesOnLanDHT = config.False
-	if len(n.Bootstrap) > 0 && !slices.ContainsFunc(n.Bootstrap, func(a string) bool { return !onLoopback(a) }) || n.serves {
+	if n.onlyLocal() {
 		c.Routing.LoopbackAddressesOnLanDHT = config.True
 	}
 	c.Provide.Enabled = config.True
@@ -95,6 +96,11 @@ func (n *Network) join(c *config.Config) {
 	c.Swarm.Transports.Network.Relay = config.True
 	c.Swarm.RelayClient.Enabled = config.True
 	c.Swarm.EnableHolePunching = config.True
+}
+
+// onlyLocal says whether the public network that the node joins is all on this machine.
+func (n *Network) onlyLocal() bool {
+	return n.serves || len(n.Bootstrap) > 0 && !slices.ContainsFunc(n.Bootstrap, func(a string) bool { return !onLoopback(a) })
 }
 
 func onLoopback(addr string) bool {
@@ -118,18 +124,29 @@ func parsePeers(addrs []string) (map[peer.ID]peer.AddrInfo, error) {
 	return out, nil
 }
 
+// maxPeers is how many peers the node stays connected with: no fleet that keeps copies of
+// one drive is as large.
+const maxPeers = 128
+
 // SetPeers names the peers that the node dials and stays connected with, by multiaddrs
-// that end in /p2p/ID. It does not wait for them. Others are let go. fs.ErrNotSupported:
-// the node was opened without a Network.
-func (e *Embedded) SetPeers(addrs []string) error {
+// that end in /p2p/ID. One that is an ID alone may connect to us, and is not dialled. It
+// does not wait for them. Others are let go. What cannot be used is left out, and logged:
+// one peer must not hide the others. Peers are dialled where reach allows it; nil allows
+// every address that is given. fs.ErrNotSupported: the node was opened without a Network.
+func (e *Embedded) SetPeers(addrs []string, reach Reach) error {
 	if e.conf.Network == nil {
 		return fmt.Errorf("an offline node has no peers: %w", fs.ErrNotSupported)
 	}
-	want, err := parsePeers(addrs)
-	if err != nil {
-		return err
+	told, bad := usablePeers(addrs)
+	delete(told, e.node.Identity)
+	e.logUnusable(bad)
+	e.peers.set(told, reach)
+	want := make(map[peer.ID]peer.AddrInfo)
+	for id, p := range told {
+		if len(p.Addrs) > 0 && len(want) < maxPeers {
+			want[id] = p
+		}
 	}
-	delete(want, e.node.Identity)
 	for _, have := range e.node.Peering.ListPeers() {
 		w, ok := want[have.ID]
 		if !ok {
@@ -140,11 +157,50 @@ func (e *Embedded) SetPeers(addrs []string) error {
 			delete(want, have.ID)
 		}
 	}
+	e.dropStrangers()
 	for _, p := range want {
 		e.node.Peering.AddPeer(p)
 		e.dial(p)
 	}
 	return nil
+}
+
+// dropStrangers ends the connections to peers that the node may not have any more.
+func (e *Embedded) dropStrangers() {
+	for _, c := range e.node.PeerHost.Network().Conns() {
+		if !e.peers.admits(c.RemotePeer()) {
+			c.Close() //nolint:errcheck // it is gone either way
+		}
+	}
+}
+
+// usablePeers reads what it can of multiaddrs that end in /p2p/ID, and joins those of one
+// peer.
+func usablePeers(addrs []string) (peers map[peer.ID]peer.AddrInfo, bad []string) {
+	peers = make(map[peer.ID]peer.AddrInfo)
+	for _, a := range addrs {
+		one, err := parsePeers([]string{a})
+		if err != nil {
+			bad = append(bad, a)
+			continue
+		}
+		for id, p := range one {
+			p.Addrs = append(peers[id].Addrs, p.Addrs...)
+			peers[id] = p
+		}
+	}
+	return peers, bad
+}
+
+// logUnusable tells of addresses that cannot be used, once.
+func (e *Embedded) logUnusable(bad []string) {
+	slices.Sort(bad)
+	e.unusable.Lock()
+	defer e.unusable.Unlock()
+	if !slices.Equal(bad, e.unusable.last) && len(bad) > 0 {
+		e.conf.Log.Warn("addresses of peers that cannot be used", "addresses", bad[:min(len(bad), 5)], "number", len(bad))
+	}
+	e.unusable.last = bad
 }
 
 // firstDial bounds the first try to connect; the node goes on trying by itself.

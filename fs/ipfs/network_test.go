@@ -52,7 +52,7 @@ func TestCopyAndRestoreThroughPeers(t *testing.T) {
 	peers := addresses(t, keeper.socket)
 
 	e := openOnline(t, shortDir(t))
-	must(t, e.SetPeers(peers))
+	must(t, e.SetPeers(peers, nil))
 	all := fstest.Commit(20, 100<<10)
 	dir := all[len(all)-1]
 	name := fs.CommitName{Vault: "v", Device: "d", Sequence: 1}
@@ -75,7 +75,7 @@ func TestCopyAndRestoreThroughPeers(t *testing.T) {
 	if _, err := fresh.Get(ctx, dir.CID); !errors.Is(err, fs.ErrNotFound) {
 		t.Fatalf("without peers: %v", err)
 	}
-	must(t, fresh.SetPeers(peers))
+	must(t, fresh.SetPeers(peers, nil))
 	for _, b := range all {
 		got, err := fresh.Get(ctx, b.CID)
 		if err != nil || !bytes.Equal(got, b.Data) {
@@ -90,12 +90,12 @@ func TestCopyAndRestoreThroughPeers(t *testing.T) {
 	if got, err := fresh.Get(ctx, all[3].CID); err != nil || !bytes.Equal(got, all[3].Data) {
 		t.Fatalf("a damaged block: %v", err)
 	}
-	must(t, fresh.SetPeers(nil))
+	must(t, fresh.SetPeers(nil, nil))
 	if got, err := fresh.Get(ctx, all[3].CID); err != nil || !bytes.Equal(got, all[3].Data) {
 		t.Fatalf("the mended block on the disk: %v", err)
 	}
 	// What nobody has: an error within the deadline.
-	must(t, fresh.SetPeers(peers))
+	must(t, fresh.SetPeers(peers, nil))
 	begin := time.Now()
 	if _, err := fresh.Get(ctx, fstest.RawBlock([]byte("nobody has this")).CID); !errors.Is(err, fs.ErrUnavailable) {
 		t.Errorf("a block that no peer has: %v", err)
@@ -118,11 +118,12 @@ func TestUploadIsBounded(t *testing.T) {
 			must(t, err)
 			t.Cleanup(func() { must(t, e.Close()) })
 			if dials {
-				must(t, e.SetPeers(peer.Addresses()))
+				must(t, peer.SetPeers([]string{"/ip4/127.0.0.1/tcp/9/p2p/" + e.node.Identity.String()}, nil)) // not there: it will be dialled
+				must(t, e.SetPeers(peer.Addresses(), nil))
 				eventually(t, "a connection", func() bool { return e.Connected() == 1 })
-				must(t, peer.SetPeers([]string{"/ip4/127.0.0.1/tcp/9/p2p/" + e.node.Identity.String()})) // it is connected already
 			} else {
-				must(t, peer.SetPeers(e.Addresses()))
+				must(t, e.SetPeers([]string{"/p2p/" + peer.node.Identity.String()}, nil))
+				must(t, peer.SetPeers(e.Addresses(), nil))
 				eventually(t, "a connection", func() bool { return peer.Connected() == 1 })
 			}
 			block := fstest.RawBlock(fstest.Random(1 << 20))
@@ -137,11 +138,19 @@ func TestUploadIsBounded(t *testing.T) {
 	}
 }
 
-func TestPeersMustBeAddresses(t *testing.T) {
-	e := openOnline(t, shortDir(t))
-	wantErr(t, "garbage for a peer", e.SetPeers([]string{"nonsense"}), fs.ErrInvalid)
-	wantErr(t, "a peer without an id", e.SetPeers([]string{"/ip4/127.0.0.1/tcp/1"}), fs.ErrInvalid)
+// What cannot be used of what a list of peers says hides none of the others.
+func TestUnusableAddresses(t *testing.T) {
+	e, friend := openOnline(t, shortDir(t)), openOnline(t, shortDir(t))
+	id := friend.node.Identity.String()
+	must(t, friend.SetPeers([]string{"/p2p/" + e.node.Identity.String()}, nil))
+	must(t, e.SetPeers(append([]string{
+		"nonsense", "", "/ip4/127.0.0.1/tcp/1", "/p2p/nobody", "/ip4/127.0.0.1/tcp/3/newproto/x/p2p/" + id,
+		"/ip4/127.0.0.1/udp/4001/quic-v1/p2p/" + id, "/ip4/127.0.0.1/tcp/99999/p2p/" + id,
+	}, friend.Addresses()...), nil))
+	eventually(t, "a connection to the peer whose address is good", func() bool { return e.Connected() == 1 })
+	must(t, e.SetPeers([]string{"nonsense"}, nil))
+	eventually(t, "no connection to a peer that is not named any more", func() bool { return friend.Connected() == 0 })
 	_, err := OpenEmbedded(context.Background(), EmbeddedConfig{RepoDir: t.TempDir(), Network: &Network{Listen: []string{"here"}}})
 	wantErr(t, "listening nowhere", err, fs.ErrInvalid)
-	wantErr(t, "peers of an offline node", openTest(t, shortDir(t)).SetPeers(nil), fs.ErrNotSupported)
+	wantErr(t, "peers of an offline node", openTest(t, shortDir(t)).SetPeers(nil, nil), fs.ErrNotSupported)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // pending is the set of blocks that were put and that no commit names yet. The garbage
@@ -53,12 +54,12 @@ var (
 )
 
 func openPending(path string) (*pending, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := safefile.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	p := &pending{file: file, path: path, blocks: make(map[[32]byte]pendingBlock)}
-	data, err := os.ReadFile(path)
+	data, err := safefile.ReadFile(path)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -167,7 +168,7 @@ func (p *pending) compact() (err error) {
 		records = appendPending(records, pendingAdd, b.codec, digest)
 	}
 	tmp := p.path + ".new"
-	file, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	file, err := safefile.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

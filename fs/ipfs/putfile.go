@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // PutFile is Put of one block that lies in a file of the repo's file system: flatfs keeps
@@ -83,7 +84,7 @@ type linkedBytes struct{ path string }
 func linkedPath(repo string) string { return filepath.Join(repo, "ipfscloud-linked") }
 
 func (l linkedBytes) get() int64 {
-	b, err := os.ReadFile(l.path)
+	b, err := safefile.ReadFile(l.path)
 	if err != nil || len(b) != 8 {
 		return 0
 	}
@@ -98,7 +99,7 @@ type counter struct {
 }
 
 func openCounter(path string) (*counter, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := safefile.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -22,13 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cluster-labs/ipfscloud/fs"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // lockDir keeps other stores of ours off a directory, in this process too, where Kubo's
 // own lock would hand out the same repo twice. The kernel drops it with the process. The
 // returned file is the directory.
 func lockDir(dir, what string) (*os.File, error) {
-	f, err := os.Open(dir)
+	f, err := safefile.OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func settle(dir string, set settings) error {
 	if err != nil {
 		return err
 	}
-	have, err := os.ReadFile(path)
+	have, err := safefile.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -174,24 +175,7 @@ func settle(dir string, set settings) error {
 	if err != nil || bytes.Equal(bytes.TrimSpace(have), bytes.TrimSpace(want)) {
 		return err
 	}
-	return replaceFile(path, want)
-}
-
-// replaceFile puts a file in the place of another; a power cut leaves one of them whole.
-func replaceFile(path string, data []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return os.Rename(tmp, path)
+	return safefile.Replace(path, want)
 }
 
 // harden turns off all that would speak to a network of itself or announce anything, and the caches
@@ -241,21 +225,21 @@ func mendShards(dir string) error {
 		return err
 	}
 	path := filepath.Join(blocks, flatfs.SHARDING_FN)
-	have, err := os.ReadFile(path)
+	have, err := safefile.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if len(bytes.TrimSpace(have)) > 0 {
 		return nil
 	}
-	spec, err := os.ReadFile(filepath.Join(dir, "datastore_spec"))
+	spec, err := safefile.ReadFile(filepath.Join(dir, "datastore_spec"))
 	if err != nil {
 		return err
 	}
 	if !bytes.Contains(spec, []byte(shardFunc)) {
 		return nil // not a repo that we made
 	}
-	return replaceFile(path, []byte(shardFunc+"\n"))
+	return safefile.Replace(path, []byte(shardFunc+"\n"))
 }
 
 // embeddedMigrations are the steps this Kubo can make without a download, by the version

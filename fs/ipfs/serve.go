@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	oldcmds "github.com/ipfs/kubo/commands"
 	"github.com/ipfs/kubo/core"
 	"github.com/ipfs/kubo/core/corehttp"
+
+	"github.com/cluster-labs/ipfscloud/auth/peercred"
 )
 
 // socketPathMax is what sun_path holds, without its final NUL, in bytes.
@@ -22,15 +21,17 @@ const socketPathMax = 107
 // shutdownWait bounds how long requests may go on when the node is closed.
 const shutdownWait = 5 * time.Second
 
-// server gives out a node's RPC on a unix socket that only its owner can open.
+// server gives out a node's RPC on a unix socket that answers its owner and root alone.
 type server struct {
 	http http.Server
-	path string
 	done chan struct{} // closed when the accept loop has ended
 }
 
 func serve(n *core.IpfsNode, repoDir, path string, log *slog.Logger) (*server, error) {
-	lis, err := listenPrivate(path)
+	if len(path) > socketPathMax { // no client could connect
+		return nil, fmt.Errorf("the path of the socket of the IPFS node, %s, is longer than the system allows (%d bytes)", path, socketPathMax)
+	}
+	lis, err := peercred.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("socket %s of the IPFS node: %w", path, err)
 	}
@@ -40,13 +41,13 @@ func serve(n *core.IpfsNode, repoDir, path string, log *slog.Logger) (*server, e
 		ConstructNode: func() (*core.IpfsNode, error) { return n, nil },
 	}
 	if _, err := env.GetNode(); err != nil { // once, so that requests do not race for it
-		return nil, errors.Join(err, lis.Close(), os.Remove(path))
+		return nil, errors.Join(err, lis.Close())
 	}
 	handler, err := corehttp.MakeHandler(n, lis, corehttp.CommandsOption(env))
 	if err != nil {
-		return nil, errors.Join(err, lis.Close(), os.Remove(path))
+		return nil, errors.Join(err, lis.Close())
 	}
-	s := &server{path: path, done: make(chan struct{})}
+	s := &server{done: make(chan struct{})}
 	s.http.Handler = withoutShutdown(handler)
 	s.http.ReadHeaderTimeout = 10 * time.Second
 	go func() {
@@ -69,33 +70,6 @@ func withoutShutdown(next http.Handler) http.Handler {
 	})
 }
 
-// listenPrivate listens on a unix socket of mode 0600, in place of a socket that a killed
-// process left there. It is made in a private directory and then moved, so that it is
-// never open to others, whatever the umask.
-func listenPrivate(path string) (net.Listener, error) {
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".s")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	tmp := filepath.Join(dir, "s")
-	if len(tmp) > socketPathMax || len(path) > socketPathMax {
-		return nil, fmt.Errorf("the path of the socket is longer than the system allows (%d bytes)", socketPathMax)
-	}
-	lis, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	lis.SetUnlinkOnClose(false)
-	if err := os.Chmod(tmp, 0o600); err != nil {
-		return nil, errors.Join(err, lis.Close())
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return nil, errors.Join(err, lis.Close())
-	}
-	return lis, nil
-}
-
 func (s *server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownWait)
 	defer cancel()
@@ -104,5 +78,5 @@ func (s *server) close() error {
 		err = s.http.Close()
 	}
 	<-s.done
-	return errors.Join(err, os.Remove(s.path))
+	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // staging keeps blocks on local disk until a node elsewhere has them for sure. It is a row
@@ -63,7 +64,7 @@ const (
 )
 
 func openStaging(dir string) (_ *staging, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := safefile.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	s := &staging{blocks: make(map[[32]byte]staged)}
@@ -86,7 +87,7 @@ func openStaging(dir string) (_ *staging, err error) {
 		if _, err := fmt.Sscanf(filepath.Base(name), "%016x", &n); err != nil {
 			return nil, fmt.Errorf("%s is no segment: %w", name, err)
 		}
-		file, err := os.OpenFile(name, os.O_RDWR, 0)
+		file, err := safefile.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +175,7 @@ func (s *staging) begin() error {
 		n = s.segments[last].number + 1
 	}
 	name := filepath.Join(s.dir.Name(), fmt.Sprintf("%016x%s", n, segmentSuffix))
-	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := safefile.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,9 @@ import (
 // maxPiece is the most that goes through a bound at once, in bytes.
 const maxPiece = 64 << 10
 
-// hostOption makes the node speak TCP alone, over connections that keep to the bounds.
-func (n *Network) hostOption() kubolibp2p.HostOption {
+// hostOption makes the node speak TCP alone, over connections that keep to the bounds, with
+// the peers that a gate admits.
+func (n *Network) hostOption(gate *peerGate) kubolibp2p.HostOption {
 	d := &throttle{up: limiter(n.Upload), down: limiter(n.Download)}
 	return func(id peer.ID, ps peerstore.Peerstore, options ...libp2p.Option) (host.Host, error) {
 		tcpTransport := func(u transport.Upgrader, rcmgr network.ResourceManager, shared *tcpreuse.ConnMgr) (*tcp.TcpTransport, error) {
@@ -33,7 +34,7 @@ func (n *Network) hostOption() kubolibp2p.HostOption {
 			return tcp.NewTCPTransport(throttledUpgrader{u, d}, rcmgr, shared,
 				tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) { return d, nil }))
 		}
-		return kubolibp2p.DefaultHostOption(id, ps, append(options, libp2p.Transport(tcpTransport))...)
+		return kubolibp2p.DefaultHostOption(id, ps, append(options, libp2p.Transport(tcpTransport), gate.option)...)
 	}
 }
 

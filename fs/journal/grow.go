@@ -35,7 +35,7 @@ func (j *Journal) grow() error {
 			return err
 		}
 	}
-	s, err := createSegment(path, from, j.cfg.Key, j.id, j.next, j.cfg.SegmentSize)
+	s, err := createSegment(path, from, j.cfg.Derive, j.id, j.next, j.cfg.SegmentSize)
 	if err != nil {
 		return err
 	}
@@ -46,6 +46,9 @@ func (j *Journal) grow() error {
 	}
 	j.segs = append(j.segs, s)
 	j.begun = s.pos
+	if err := j.tail.begun(s.first); err != nil {
+		return j.fail(err)
+	}
 	return nil
 }
 

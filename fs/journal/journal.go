@@ -2,20 +2,25 @@ package journal
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 var (
 	// ErrCorrupt: a record that had been synced does not verify.
 	ErrCorrupt = errors.New("journal does not verify")
+	// ErrMissing: a part of the journal that was there is not, or is empty or cut. It is an
+	// ErrCorrupt too.
+	ErrMissing error = corrupt("a part of the journal is missing")
+	// ErrVersion: a later version of this program wrote the journal.
+	ErrVersion = errors.New("the journal is of a later version of this program")
 	// ErrTooLarge: a record is larger than a segment can hold.
 	ErrTooLarge = errors.New("journal record too large")
 	// ErrTorn is what the callee of Replay returns for a record that refers to something
@@ -27,9 +32,12 @@ var (
 
 // Config says where a journal is and how it is sealed.
 type Config struct {
-	Dir         string   // 0700, used by this journal alone
-	Key         [32]byte // seals the records
-	SegmentSize int64    // bytes; 0 means 32 MiB
+	Dir         string  // 0700, used by this journal alone
+	Derive      Deriver // makes the keys that seal the records
+	SegmentSize int64   // bytes; 0 means 32 MiB
+	// AcceptMissing opens a journal of which a part is missing, with what is there up to
+	// that part. Without it that is ErrMissing.
+	AcceptMissing bool
 	// Before is called before records are synced, and must sync what the records that
 	// were appended before the call refer to; nil if they refer to nothing.
 	Before func() error
@@ -45,8 +53,10 @@ const (
 
 // Journal is an open journal. Its methods may be called from many goroutines.
 type Journal struct {
-	cfg Config
-	id  [16]byte
+	cfg      Config
+	id       [16]byte
+	accepted []error // what is missing
+	fresh    *sealer // with this process's own salt, for a segment that another one began; nil when it is used
 
 	mu     sync.Mutex    // guards all below
 	segs   []*segment    // oldest first; the last is written to
@@ -73,7 +83,7 @@ func Open(cfg Config) (*Journal, error) {
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = defaultSegment
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := safefile.MakeDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("journal directory: %w", err)
 	}
 	if err := syncDir(filepath.Dir(filepath.Clean(cfg.Dir))); err != nil { // its name must survive too
@@ -84,8 +94,8 @@ func Open(cfg Config) (*Journal, error) {
 		j.closeFiles()
 		return nil, err
 	}
-	var err error
-	if err = j.tail.open(cfg.Dir, j.next); err != nil {
+	err := j.openTail()
+	if err != nil {
 		j.closeFiles()
 		return nil, err
 	}
@@ -93,158 +103,24 @@ func Open(cfg Config) (*Journal, error) {
 	return j, nil
 }
 
+// openTail draws this process's salt before anything is sealed, and keeps it in the tail.
+func (j *Journal) openTail() (err error) {
+	if j.fresh, err = freshSealer(j.cfg.Derive); err != nil {
+		return err
+	}
+	return j.tail.open(j.cfg.Dir, j.fresh.salt, j.tailState(j.next, j.known))
+}
+
+func (j *Journal) tailState(next, synced uint64) tailState {
+	s := tailState{next: next, synced: synced}
+	if n := len(j.segs); n > 0 {
+		s.newest = j.segs[n-1].first
+	}
+	return s
+}
+
 // ID names this journal; a journal that starts empty has a new one.
 func (j *Journal) ID() [16]byte { return j.id }
-
-// load reads the segments that are there and finds where the records end.
-func (j *Journal) load() error {
-	names, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+segmentSuffix))
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		s, err := openSegment(n, j.cfg.Key)
-		if errors.Is(err, errUnborn) { // made, but its header was never synced: nothing in it
-			if err := os.Remove(n); err != nil {
-				return fmt.Errorf("removing an unused segment: %w", err)
-			}
-			continue
-		}
-		if err != nil {
-			j.closeFiles()
-			return err
-		}
-		if filepath.Base(n) != segmentName(s.first) {
-			// A segment that had been given up got a new header, and the power went before
-			// the directory knew its new name: it has no record that counts.
-			if err := errors.Join(s.f.Close(), os.Remove(n)); err != nil {
-				return fmt.Errorf("removing an unused segment: %w", err)
-			}
-			continue
-		}
-		j.segs = append(j.segs, s)
-	}
-	if torn, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+newSuffix)); err == nil {
-		for _, n := range torn { // its maker died
-			if err := os.Remove(n); err != nil {
-				return fmt.Errorf("removing an unfinished segment: %w", err)
-			}
-		}
-	}
-	if old, err := filepath.Glob(filepath.Join(j.cfg.Dir, "*"+spareSuffix)); err == nil {
-		j.spare = old
-	}
-	var promised uint64 // the highest record that some record says was synced
-	for i, s := range j.segs {
-		if i == 0 {
-			j.id, j.next = s.journal, s.first
-		} else if s.journal != j.id || s.first != j.next {
-			return fmt.Errorf("segment %s begins at record %d, %d expected: %w", s.path, s.first, j.next, ErrCorrupt)
-		}
-		end, mark, err := s.scan(nil)
-		if err != nil {
-			return err
-		}
-		promised = max(promised, mark, s.first-1)
-		j.next = end
-		j.bytes += s.used
-	}
-	if len(j.segs) == 0 {
-		rand.Read(j.id[:])
-		return nil
-	}
-	mark, err := j.takeLeft()
-	if err != nil {
-		return err
-	}
-	promised = max(promised, mark)
-	j.known = promised
-	last := j.segs[len(j.segs)-1]
-	if last.beyond(j.next) >= j.next {
-		return fmt.Errorf("record %d in %s: %w", j.next, last.path, ErrCorrupt)
-	}
-	if promised >= j.next {
-		return fmt.Errorf("record %d was synced and is gone from %s: %w", j.next, last.path, ErrCorrupt)
-	}
-	return nil
-}
-
-// Replay calls fn for each record after the given number, in order. Payloads are the
-// callee's to keep. It must end before the first Append.
-//
-// A record for which fn returns ErrTorn ends the journal, if nothing says that it was
-// synced: it and all behind it are dropped, as a torn tail is. Else it is ErrCorrupt.
-func (j *Journal) Replay(after uint64, fn func(number uint64, payload []byte) error) error {
-	for _, s := range j.segs {
-		if s.end <= after+1 {
-			continue
-		}
-		var at uint64
-		_, _, err := s.scan(func(n uint64, p []byte) error {
-			if n <= after {
-				return nil
-			}
-			at = n
-			return fn(n, p)
-		})
-		if errors.Is(err, ErrTorn) && at > j.known {
-			return j.cut(at)
-		}
-		if errors.Is(err, ErrTorn) {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// errHere ends a scan.
-var errHere = errors.New("end of the scan")
-
-// cut drops the record with this number and all behind it. What is dropped is really
-// gone: a later record must not make it follow again.
-func (j *Journal) cut(number uint64) error {
-	if err := j.tail.mark(number); err != nil {
-		return err
-	}
-	for len(j.segs) > 0 {
-		s := j.segs[len(j.segs)-1]
-		if s.first >= number && len(j.segs) > 1 {
-			if err := errors.Join(s.f.Close(), os.Remove(s.path)); err != nil {
-				return fmt.Errorf("dropping a torn segment: %w", err)
-			}
-			j.bytes -= s.used
-			j.segs = j.segs[:len(j.segs)-1]
-			continue
-		}
-		j.bytes -= s.used
-		pos := int64(headerSize)
-		_, _, err := s.scan(func(n uint64, p []byte) error {
-			if n == number {
-				return errHere
-			}
-			pos += recordOverhead + int64(len(p))
-			return nil
-		})
-		if err != nil && !errors.Is(err, errHere) {
-			return err
-		}
-		if err := s.f.Truncate(pos); err != nil {
-			return fmt.Errorf("dropping a torn record: %w", err)
-		}
-		if err := s.f.Sync(); err != nil {
-			return fmt.Errorf("dropping a torn record: %w", err)
-		}
-		s.pos, s.end, s.used, s.size, s.sealed = pos, number, pos-headerSize, pos, true
-		j.bytes += s.used
-		break
-	}
-	j.next, j.synced = number, number-1
-	return nil
-}
 
 // Append seals a record of the joined parts and writes it. When it returns, the record
 // survives the death of this process. The number it got counts up by one each time.
@@ -261,7 +137,7 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 	if size > j.cfg.SegmentSize-headerSize {
 		return 0, fmt.Errorf("%d bytes: %w", size, ErrTooLarge)
 	}
-	for n := len(j.segs); n == 0 || j.segs[n-1].sealed || j.segs[n-1].pos+size > min(j.cfg.SegmentSize, j.segs[n-1].size); n = len(j.segs) {
+	for n := len(j.segs); n == 0 || !j.segs[n-1].takes(size, j.fresh != nil, j.cfg.SegmentSize); n = len(j.segs) {
 		if j.ahead != nil {
 			j.awaitAhead()
 			if j.failed != nil {
@@ -274,6 +150,14 @@ func (j *Journal) Append(parts ...[]byte) (uint64, error) {
 		}
 	}
 	s := j.segs[len(j.segs)-1]
+	if !s.own {
+		k := j.fresh
+		j.fresh = nil
+		if err := s.rekey(k); err != nil {
+			return 0, fmt.Errorf("writing the journal: %w", err)
+		}
+		j.bytes += rekeySize
+	}
 	inTail := j.tail.m != nil && size <= tailRecord
 	if !inTail || j.tail.used >= tailFull {
 		if err := j.flush(); err != nil {
@@ -377,6 +261,9 @@ func (j *Journal) Sync(ctx context.Context, upto uint64) error {
 		return j.fail(err)
 	}
 	j.synced = max(j.synced, last)
+	if err := j.tail.noteSynced(j.synced); err != nil {
+		return j.fail(err)
+	}
 	return nil
 }
 
@@ -433,8 +320,8 @@ func (j *Journal) Close() error {
 	j.failed = ErrClosed
 	j.awaitAhead()
 	j.behind.Wait()
-	if n := len(j.segs); j.synced == j.next-1 && (n == 0 || !j.segs[n-1].sealed) {
-		err = errors.Join(err, j.tail.mark(0))
+	if j.synced == j.next-1 && j.tail.used == 0 {
+		err = errors.Join(err, j.tail.mark(j.tailState(0, j.synced)))
 	}
 	return errors.Join(err, j.closeFiles())
 }

@@ -13,7 +13,7 @@ import (
 
 func open(t *testing.T, dir string) *Journal {
 	t.Helper()
-	j, err := Open(Config{Dir: dir, Key: [32]byte{1}, SegmentSize: 64 << 10})
+	j, err := Open(Config{Dir: dir, Derive: testKey(1), SegmentSize: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,10 +117,16 @@ func flip(t *testing.T, path string, at int64) {
 	f.WriteAt(b[:], at)
 }
 
-// loseTail takes the copy of the last records away that would mend a segment.
+// loseTail takes the copy of the last records away that would repair a segment.
 func loseTail(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.Remove(filepath.Join(dir, tailName)); err != nil {
+	path := filepath.Join(dir, tailName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(b[tailHeader:])
+	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -169,7 +175,7 @@ func TestDamageBeforeASyncedRecordIsNamed(t *testing.T) {
 	flip(t, path, 20)
 	check(t, open(t, dir), 0, 21)
 	wrong := j.cfg
-	wrong.Key = [32]byte{2}
+	wrong.Derive = testKey(2)
 	if _, err := Open(wrong); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("another key: %v", err)
 	}
@@ -247,7 +253,7 @@ func TestBeforeSync(t *testing.T) {
 	var j *Journal
 	var calls int
 	before := func() error { calls++; return nil }
-	j, err := Open(Config{Dir: t.TempDir(), Key: [32]byte{1}, SegmentSize: 16 << 10, Before: before})
+	j, err := Open(Config{Dir: t.TempDir(), Derive: testKey(1), SegmentSize: 16 << 10, Before: before})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +374,7 @@ func TestRenameThatWasLost(t *testing.T) {
 	if err := allocate(old, 1<<20, false); err != nil {
 		t.Fatal(err)
 	}
-	s, err := createSegment(filepath.Join(dir, "away"), old, j.cfg.Key, j.id, 11, 1<<20)
+	s, err := createSegment(filepath.Join(dir, "away"), old, j.cfg.Derive, j.id, 11, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +405,7 @@ func TestSyncAfterKill(t *testing.T) {
 	fill(t, j, 5)
 	j.Abandon()
 	synced := 0
-	j, err := Open(Config{Dir: dir, Key: [32]byte{1}, SegmentSize: 64 << 10, Before: func() error { synced++; return nil }})
+	j, err := Open(Config{Dir: dir, Derive: testKey(1), SegmentSize: 64 << 10, Before: func() error { synced++; return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

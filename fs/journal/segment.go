@@ -2,11 +2,7 @@ package journal
 
 import (
 	"bufio"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/sha256"
+	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,28 +12,40 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
-// A segment is a file: a header, then records. All integers are big-endian.
+// A segment is a file: a header, then records and re-key entries. All integers are big-endian.
 //
-//	header:  magic "ICJL\x01", 11 zero bytes, salt (32), journal id (16), first record (8),
-//	         tag (16), zeros up to 4096
+//	header:  magic "ICJL\x02", 11 zero bytes, salt (32), journal id (16), first record (8),
+//	         tag (16) of the 72 bytes before, zeros up to 4096
 //	record:  length of the sealed part (4), sealed part
+//	sealed:  hedge (6, random), AES-256-GCM of {records since the highest synced one (2),
+//	         payload}, nonce = hedge, number of the record (6); associated data = the four
+//	         bytes of the length
+//
+// Keys are HKDF-SHA256(journal key, salt, label), with the salt of the header or of the
+// re-key entry that came last: label "ipfscloud/v2/journal" for records, "ipfscloud/v2/journal
+// tag" for tags, which are HMAC-SHA256, cut to 16 bytes. A length of zero, or what does not
+// verify, ends a segment.
+//
+// Version 1, which is read, has its number in the magic, no re-key entries, the label
+// "ipfscloud/v1/journal"; the header's tag is the seal of an empty text under nonce 2^96-1
+// with the header before it as associated data; and
+//
 //	sealed:  AES-256-GCM of {highest synced record (8), payload}, nonce = number of the
 //	         record in 12 bytes, associated data = the four bytes of the length
-//
-// The key of a segment is HKDF-SHA256(journal key, salt, "ipfscloud/v1/journal"); the
-// header's tag is the seal of an empty text under nonce 2^96-1 with the header before it
-// as associated data. A length of zero, or a record that does not verify, ends a segment.
 const (
 	segmentSuffix  = ".seg"
 	spareSuffix    = ".old"
 	newSuffix      = ".new"
-	segmentMagic   = "ICJL\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	segmentMagic   = "ICJL"
 	headerSize     = 4096
 	headerFields   = 16 + 32 + 16 + 8
-	recordOverhead = 4 + 8 + 16
-	pageSize       = 4096 // of the kernel's cache; a larger one costs a read and no more
+	recordOverhead = 4 + sealedMin
+	sealedMin      = 8 + 16 // of either version
+	pageSize       = 4096   // of the kernel's cache; a larger one costs a read and no more
 )
 
 // errUnborn: a segment whose header was never written whole.
@@ -50,36 +58,26 @@ type segment struct {
 	f       *os.File
 	path    string
 	size    int64 // of the file
+	derive  Deriver
 	journal [16]byte
-	first   uint64 // number of the first record
-	end     uint64 // number after the last record
-	pos     int64  // where the next record goes
-	used    int64  // bytes of records
-	sealed  bool   // no more records: pos is past a torn record, or all is committed
-	aead    cipher.AEAD
-	plain   []byte // scratch for seal
-	buf     []byte // scratch for append
+	first   uint64  // number of the first record
+	end     uint64  // number after the last record
+	pos     int64   // where the next record goes
+	used    int64   // bytes of records and re-key entries
+	sealed  bool    // no more records: pos is past a torn record, or all is committed
+	header  *sealer // with the salt of the header
+	now     *sealer // what the records at pos are sealed with
+	own     bool    // now's salt was drawn by this process: it may seal with it
+	plain   []byte  // scratch for seal
+	buf     []byte  // scratch for append
 }
 
-func segmentKey(key [32]byte, salt []byte) (cipher.AEAD, error) {
-	k, err := hkdf.Key(sha256.New, key[:], salt, "ipfscloud/v1/journal", 32)
-	if err != nil {
-		return nil, err
-	}
-	b, err := aes.NewCipher(k)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(b)
+func magic(version byte) string {
+	return segmentMagic + string(version) + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 }
 
-func nonce(n uint64) []byte {
-	var b [12]byte
-	binary.BigEndian.PutUint64(b[4:], n)
-	return b[:]
-}
-
-func headerNonce() []byte {
+// headerNonce1 is the nonce of a header's tag in version 1.
+func headerNonce1() []byte {
 	b := make([]byte, 12)
 	for i := range b {
 		b[i] = 0xff
@@ -89,8 +87,8 @@ func headerNonce() []byte {
 
 // createSegment makes a segment at path out of the file from, new or used. What a used
 // one still holds was sealed with another key and reads as the end.
-func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, size int64) (_ *segment, err error) {
-	f, err := os.OpenFile(from, os.O_RDWR, 0o600)
+func createSegment(path, from string, derive Deriver, id [16]byte, first uint64, size int64) (_ *segment, err error) {
+	f, err := safefile.OpenFile(from, os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
 	}
@@ -100,18 +98,16 @@ func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, s
 			os.Remove(from)
 		}
 	}()
-	h := make([]byte, 0, headerSize)
-	h = append(h, segmentMagic...)
-	salt := make([]byte, 32)
-	rand.Read(salt)
-	h = append(h, salt...)
-	h = append(h, id[:]...)
-	h = binary.BigEndian.AppendUint64(h, first)
-	a, err := segmentKey(key, salt)
+	k, err := freshSealer(derive)
 	if err != nil {
 		return nil, err
 	}
-	h = a.Seal(h, headerNonce(), nil, h)
+	h := make([]byte, 0, headerSize+4)
+	h = append(h, magic(k.version)...)
+	h = append(h, k.salt[:]...)
+	h = append(h, id[:]...)
+	h = binary.BigEndian.AppendUint64(h, first)
+	h = append(h, k.tag(h)...)
 	h = append(h, make([]byte, headerSize+4-len(h))...) // and a length of zero: no record yet
 	if _, err := f.WriteAt(h, 0); err != nil {
 		return nil, fmt.Errorf("new journal segment: %w", err)
@@ -126,14 +122,15 @@ func createSegment(path, from string, key [32]byte, id [16]byte, first uint64, s
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	return &segment{f: f, path: path, size: size, journal: id, first: first, end: first, pos: headerSize, aead: a}, nil
+	return &segment{f: f, path: path, size: size, derive: derive, journal: id, first: first, end: first, pos: headerSize,
+		header: k, now: k, own: true}, nil
 }
 
 // allocate makes a file of size bytes: a full disk shows now and not later. With fill its
 // zeros are really written, and syncing a record then changes no metadata of the file
 // system.
 func allocate(path string, size int64, fill bool) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := safefile.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("new journal segment: %w", err)
 	}
@@ -155,31 +152,31 @@ func allocate(path string, size int64, fill bool) error {
 	return nil
 }
 
-func syncDir(dir string) error { return syncFile(dir) }
+func syncDir(dir string) error { return safefile.SyncDir(dir) }
 
 func syncFile(path string) error {
-	d, err := os.Open(path)
+	f, err := safefile.Open(path)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }
 
-func openSegment(path string, key [32]byte) (*segment, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func openSegment(path string, derive Deriver) (*segment, error) {
+	f, err := safefile.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("journal segment: %w", err)
 	}
-	s := &segment{f: f, path: path, pos: headerSize}
-	if err := s.readHeader(key); err != nil {
+	s := &segment{f: f, path: path, derive: derive, pos: headerSize}
+	if err := s.readHeader(); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *segment) readHeader(key [32]byte) error {
+func (s *segment) readHeader() error {
 	st, err := s.f.Stat()
 	if err != nil {
 		return fmt.Errorf("journal segment: %w", err)
@@ -192,26 +189,41 @@ func (s *segment) readHeader(key [32]byte) error {
 		}
 		return fmt.Errorf("journal segment: %w", err)
 	}
-	if string(h[:16]) != segmentMagic {
+	version := h[len(segmentMagic)]
+	switch {
+	case string(h[:len(segmentMagic)]) != segmentMagic:
+		return fmt.Errorf("%s is no journal segment: %w", s.path, ErrCorrupt)
+	case version == 0 || version > version2:
+		return fmt.Errorf("%s has version %d, this program knows versions up to %d: %w", s.path, version, version2, ErrVersion)
+	case string(h[:16]) != magic(version):
 		return fmt.Errorf("%s is no journal segment: %w", s.path, ErrCorrupt)
 	}
-	if s.aead, err = segmentKey(key, h[16:48]); err != nil {
+	if s.header, err = newSealer(version, s.derive, h[16:48]); err != nil {
 		return err
 	}
-	if _, err := s.aead.Open(nil, headerNonce(), h[headerFields:], h[:headerFields]); err != nil {
+	good := false
+	if version == version1 {
+		_, err := s.header.aead.Open(nil, headerNonce1(), h[headerFields:], h[:headerFields])
+		good = err == nil
+	} else {
+		good = hmac.Equal(s.header.tag(h[:headerFields]), h[headerFields:])
+	}
+	if !good {
 		return fmt.Errorf("header of %s: %w", s.path, ErrCorrupt)
 	}
+	s.now = s.header
 	copy(s.journal[:], h[48:64])
 	s.first = binary.BigEndian.Uint64(h[64:72])
 	s.end = s.first
 	return nil
 }
 
-// scan reads the records from the start, calls fn if it is not nil, and sets where
-// they end. It returns the number after the last record and the highest synced mark.
-func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err error) {
+// scan reads the records from the start, calls fn if it is not nil, with the place where each
+// begins, and sets where they end. It returns the number after the last record and the highest
+// synced mark.
+func (s *segment) scan(fn func(n uint64, pos int64, payload []byte) error) (end, mark uint64, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(s.f, headerSize, s.size-headerSize), 1<<20)
-	pos, n := int64(headerSize), s.first
+	pos, n, k := int64(headerSize), s.first, s.header
 	for {
 		var l [4]byte
 		if _, err := io.ReadFull(r, l[:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -220,29 +232,46 @@ func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err err
 			return 0, 0, fmt.Errorf("reading %s: %w", s.path, err)
 		}
 		size := int64(binary.BigEndian.Uint32(l[:]))
-		if size < 8+16 || pos+4+size > s.size {
+		rekey := size == rekeyMark && k.version == version2
+		if rekey {
+			size = rekeySize - 4
+		}
+		if size < sealedMin || pos+4+size > s.size {
 			s.sealed = s.sealed || size != 0
 			break
 		}
-		b := make([]byte, size)
-		if _, err := io.ReadFull(r, b); err != nil {
+		b := make([]byte, 4+size)
+		copy(b, l[:])
+		if _, err := io.ReadFull(r, b[4:]); err != nil {
 			return 0, 0, fmt.Errorf("reading %s: %w", s.path, err)
 		}
-		plain, err := s.aead.Open(b[:0], nonce(n), b, l[:])
-		if err != nil {
+		if rekey {
+			next, err := s.openRekey(b, n, pos)
+			if err != nil {
+				return 0, 0, err
+			}
+			if next == nil {
+				s.sealed = true
+				break
+			}
+			k, pos = next, pos+rekeySize
+			continue
+		}
+		m, payload, ok := k.open(n, l[:], b[4:])
+		if !ok {
 			s.sealed = true // never write after a torn record
 			break
 		}
-		mark = max(mark, binary.BigEndian.Uint64(plain))
+		mark = max(mark, m)
 		if fn != nil {
-			if err := fn(n, plain[8:]); err != nil {
+			if err := fn(n, pos, payload); err != nil {
 				return 0, 0, err
 			}
 		}
 		pos += 4 + size
 		n++
 	}
-	s.pos, s.end, s.used = pos, n, pos-headerSize
+	s.pos, s.end, s.used, s.now, s.own = pos, n, pos-headerSize, k, false
 	return n, mark, nil
 }
 
@@ -250,38 +279,75 @@ func (s *segment) scan(fn func(uint64, []byte) error) (end, mark uint64, err err
 // and returns the highest synced mark of all of them: if it covers the bad one, that one was
 // damaged and not torn.
 func (s *segment) beyond(bad uint64) (mark uint64) {
-	pos, n := s.pos, bad
+	pos, n, k := s.pos, bad, s.now
 	var l [4]byte
 	for missed := 0; missed < 16; n++ {
 		if _, err := s.f.ReadAt(l[:], pos); err != nil {
 			break
 		}
 		size := int64(binary.BigEndian.Uint32(l[:]))
-		if size < 8+16 || pos+4+size > s.size {
+		rekey := size == rekeyMark && k.version == version2
+		if rekey {
+			size = rekeySize - 4
+		}
+		if size < sealedMin || pos+4+size > s.size {
 			break
 		}
-		b := make([]byte, size)
-		if _, err := s.f.ReadAt(b, pos+4); err != nil {
+		b := make([]byte, 4+size)
+		if _, err := s.f.ReadAt(b, pos); err != nil {
 			break
-		}
-		missed++
-		if plain, err := s.aead.Open(b[:0], nonce(n), b, l[:]); err == nil {
-			mark, missed = max(mark, binary.BigEndian.Uint64(plain)), 0
 		}
 		pos += 4 + size
+		if rekey {
+			if next, err := s.openRekey(b, n, pos-4-size); err == nil && next != nil {
+				k = next
+			}
+			n-- // it is no record
+			continue
+		}
+		missed++
+		if m, _, ok := k.open(n, l[:], b[4:]); ok {
+			mark, missed = max(mark, m), 0
+		}
 	}
 	return mark
 }
 
-// seal appends a sealed record to b. No plaintext gets there at any time.
+// seal appends a sealed record to b.
 func (s *segment) seal(b []byte, n, synced uint64, parts [][]byte) []byte {
-	s.plain = binary.BigEndian.AppendUint64(s.plain[:0], synced)
+	size := sealedMin
 	for _, p := range parts {
-		s.plain = append(s.plain, p...)
+		size += len(p)
 	}
-	at := len(b)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(s.plain)+16))
-	return s.aead.Seal(b, nonce(n), s.plain, b[at:at+4])
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	return s.now.seal(b, &s.plain, n, synced, parts)
+}
+
+// takes reports whether a record of this size has room. Where another process began the
+// segment, this one must seal with a salt of its own.
+func (s *segment) takes(size int64, fresh bool, limit int64) bool {
+	if s.sealed || !s.own && (!fresh || s.header.version == version1) {
+		return false
+	}
+	if !s.own {
+		size += rekeySize
+	}
+	return s.pos+size <= min(limit, s.size)
+}
+
+// rekey makes the segment ready for records of this process: in one that another process
+// began, they are sealed under a salt of their own. The salt is taken before it is written: if
+// that fails, nobody seals anything under it.
+func (s *segment) rekey(k *sealer) error {
+	entry := s.rekeyEntry(k, s.end, s.pos)
+	if err := s.write(slices.Grow(entry, 2*pageSize), s.pos); err != nil {
+		s.sealed, s.size = true, s.pos
+		return errors.Join(err, s.f.Truncate(s.pos))
+	}
+	s.pos += rekeySize
+	s.used += rekeySize
+	s.now, s.own = k, true
+	return nil
 }
 
 // append writes one record. If that fails, nothing of it stays and no other one may have its

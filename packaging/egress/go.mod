@@ -239,5 +239,9 @@ replace (
 	// peer is asked for nothing, and the pin set does not come. Newer than the service can be
 	// built with is only the DHT that boxo asks for.
 	github.com/libp2p/go-libp2p-kad-dht => github.com/libp2p/go-libp2p-kad-dht v0.39.2
+	// These three look for a router and ask it for a port, whatever the settings are: nonat/README.md.
+	github.com/huin/goupnp => ./nonat/goupnp
+	github.com/jackpal/go-nat-pmp => ./nonat/natpmp
+	github.com/koron/go-ssdp => ./nonat/ssdp
 	github.com/tv42/httpunix => ./httpunix
 )

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
@@ -51,11 +50,7 @@ func Document(id string, c did.Change) ([]byte, error) {
 		if err != nil {
 			return nil, invalid(KindDocument, "endpoint of service %.80q: %v", s.ID, err)
 		}
-		_, fragment, ok := strings.Cut(s.ID, "#")
-		if !ok {
-			fragment = s.ID
-		}
-		services = append(services, map[string]any{"id": id + "#" + fragment, "type": s.Type, "serviceEndpoint": endpoint})
+		services = append(services, map[string]any{"id": id + "#" + fragmentOf(s.ID), "type": s.Type, "serviceEndpoint": endpoint})
 	}
 	if services != nil {
 		doc["service"] = services

@@ -1,6 +1,7 @@
 package webvh
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,15 @@ import (
 )
 
 // stored is the log that was accepted here before. It was verified then, with the proofs
-// of its witnesses; an entry written here may still wait for them.
+// of its witnesses; an entry written here may still wait for them. Beside the error of a
+// log that does not hold to its end, it returns the part that holds. m.mu is held.
 func (m *Method) stored(ctx context.Context, id ID) (*Log, error) {
 	text, err := m.cfg.Store.Log(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if m.kept.log != nil && bytes.Equal(text, m.kept.text) {
+		return m.kept.log, nil
 	}
 	lines, err := splitLog(text)
 	if err != nil {
@@ -23,10 +28,23 @@ func (m *Method) stored(ctx context.Context, id ID) (*Log, error) {
 	if err == nil {
 		err = l.failure
 	}
+	if err == nil {
+		m.kept.text, m.kept.log = bytes.Clone(text), l
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the log kept here: %w", err)
+		return l, fmt.Errorf("the log kept here: %w", err)
 	}
 	return l, nil
+}
+
+// outgrown tells whether the log kept here ends with entries that the recovery rule of an
+// earlier version has let in, and that of this one does not. They hash and are signed as
+// they should, so this is not damage. A log that goes on without them, as the owner's does
+// after a recovery, takes their place; else whoever has kept such a log could never let the
+// owner in again.
+func outgrown(l *Log, err error) bool {
+	var named *did.Error
+	return l != nil && errors.As(err, &named) && named.Kind == KindRecovery
 }
 
 // found is what a source had.
@@ -84,13 +102,21 @@ func (m *Method) gather(ctx context.Context, text string) (newest *Log, parts []
 	if err != nil {
 		return nil, nil, err
 	}
-	answers := make(chan found, len(m.cfg.Sources))
-	for _, s := range m.cfg.Sources {
-		go func() { answers <- m.ask(ctx, s, id) }()
+	// A DID that is known to have moved is asked for at its new place too: the old one may
+	// belong to somebody else now, who can withhold what is new.
+	places := []ID{id}
+	if known, err := m.stored(ctx, id); err == nil && known.Last().ID.String() != id.String() && known.speaksFor(id) == nil {
+		places = append(places, known.Last().ID)
+	}
+	answers := make(chan found, len(places)*len(m.cfg.Sources))
+	for _, place := range places {
+		for _, s := range m.cfg.Sources {
+			go func() { answers <- m.ask(ctx, s, place) }()
+		}
 	}
 	// Every answer is waited for: each source has a deadline and obeys ctx.
 	var all []found
-	for range m.cfg.Sources {
+	for range cap(answers) {
 		f := <-answers
 		if all = append(all, f); f.part != nil {
 			parts = append(parts, f.part)
@@ -98,13 +124,16 @@ func (m *Method) gather(ctx context.Context, text string) (newest *Log, parts []
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	local, err := m.stored(ctx, id)
-	if err != nil && !errors.Is(err, did.ErrNotFound) {
-		return nil, nil, err
+	local, localErr := m.stored(ctx, id)
+	if localErr != nil && !errors.Is(localErr, did.ErrNotFound) && !outgrown(local, localErr) {
+		return nil, nil, localErr
 	}
 	best, err := choose(local, all)
 	if err != nil {
 		return nil, parts, err
+	}
+	if local != nil && localErr != nil && best.log == local {
+		return nil, nil, localErr
 	}
 	if err := best.log.speaksFor(id); err != nil {
 		return nil, nil, err

@@ -190,6 +190,12 @@ func isHex(c byte) bool {
 // String is the DID as it was written.
 func (id ID) String() string { return id.text }
 
+// location is the part behind the SCID.
+func (id ID) location() string {
+	_, place, _ := strings.Cut(strings.TrimPrefix(id.text, prefix), ":")
+	return place
+}
+
 // BaseURL is where the files of the DID are, with a slash at its end: the paths of DID
 // URLs begin there.
 func (id ID) BaseURL() string {

@@ -28,6 +28,13 @@ type Config struct {
 type Method struct {
 	cfg Config
 	mu  sync.Mutex // one change at a time; held over Store, never over Sources
+
+	// kept is the last log of the Store that was verified; a change reads it several times.
+	// Guarded by mu.
+	kept struct {
+		text []byte
+		log  *Log
+	}
 }
 
 var _ did.Method = (*Method)(nil)
@@ -93,11 +100,13 @@ func (m *Method) Update(ctx context.Context, id string, next did.Change, sign di
 		if len(next.Recovery) > 0 {
 			drop = append(drop, marked(stay)...)
 		}
-		return m.draft(l, key, next, slices.DeleteFunc(slices.Clone(stay), func(h string) bool { return slices.Contains(drop, h) }))
+		return m.draft(l, key, next, formerly(l), slices.DeleteFunc(slices.Clone(stay), func(h string) bool { return slices.Contains(drop, h) }))
 	})
 }
 
 // Recover writes an entry by the recovery key that drops everything committed to before.
+// Nothing of the newest document is kept: it may be a thief's. The DID goes back to the
+// place where the recovery key knew it, unless the change names another one.
 func (m *Method) Recover(ctx context.Context, id string, next did.Change, recovery did.Signer) (*did.Document, error) {
 	return m.change(ctx, id, recovery, func(l *Log, key string) (Draft, error) {
 		if !slices.Contains(RecoveryHashes(l.Params().NextKeyHashes), HashKey(key)) {
@@ -106,7 +115,10 @@ func (m *Method) Recover(ctx context.Context, id string, next did.Change, recove
 		if len(next.Recovery) == 0 || len(next.NextKeys) == 0 || string(next.Recovery) == string(recovery.Public()) {
 			return Draft{}, invalid(KindRecovery, "after recovery there is a fresh recovery key and a next key")
 		}
-		return m.draft(l, key, next, nil)
+		if next.Location == "" {
+			next.Location = l.VouchedID().location()
+		}
+		return m.draft(l, key, next, nil, nil)
 	})
 }
 
@@ -127,13 +139,13 @@ func (m *Method) Deactivate(ctx context.Context, id string, sign did.Signer) err
 }
 
 // draft is the next entry with the keys and services of a change, revealing the signer's
-// key if pre-rotation is on or comes on.
-func (m *Method) draft(l *Log, key string, next did.Change, stay []string) (Draft, error) {
+// key if pre-rotation is on or comes on. names are DIDs to list under alsoKnownAs, besides
+// the present one if the DID moves.
+func (m *Method) draft(l *Log, key string, next did.Change, names, stay []string) (Draft, error) {
 	to, err := moved(l.Last().ID, next.Location)
 	if err != nil {
 		return Draft{}, err
 	}
-	names := former(l)
 	if to.text != l.Last().ID.text {
 		names = append(names, l.Last().ID.text)
 	}
@@ -162,11 +174,26 @@ func (m *Method) draft(l *Log, key string, next did.Change, stay []string) (Draf
 	return d, nil
 }
 
-// former are the DIDs that a log was of before the present one.
+// formerly are the newest of the former DIDs: as many as a document has room for.
+func formerly(l *Log) []string {
+	names := former(l)
+	return slices.Clone(names[max(0, len(names)-maxFormer):])
+}
+
+// former are the DIDs that a log was of and is not any more, each once, in the order in
+// which they were left.
 func former(l *Log) []string {
 	ids := l.IDs()
-	now := ids[len(ids)-1]
-	return slices.DeleteFunc(ids, func(id string) bool { return id == now })
+	seen := map[string]bool{ids[len(ids)-1]: true}
+	var names []string
+	for _, id := range slices.Backward(ids) {
+		if !seen[id] {
+			seen[id] = true
+			names = append(names, id)
+		}
+	}
+	slices.Reverse(names)
+	return names
 }
 
 func (m *Method) change(ctx context.Context, text string, sign did.Signer, next func(l *Log, key string) (Draft, error)) (*did.Document, error) {
@@ -179,7 +206,7 @@ func (m *Method) change(ctx context.Context, text string, sign did.Signer, next 
 		return nil, err
 	}
 	// The newest there is, so that no entry is written beside it.
-	if _, err := m.Resolve(ctx, text); err != nil {
+	if _, err := m.Newest(ctx, text); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -218,13 +245,16 @@ func (m *Method) save(ctx context.Context, l *Log) (*did.Document, error) {
 }
 
 // Document is the newest document, as the log declares it; without the implicit services.
-func (l *Log) Document() (*did.Document, error) {
-	e := l.Last()
-	doc, err := did.Parse(e.ID.text, e.state)
+func (l *Log) Document() (*did.Document, error) { return l.DocumentAt(l.Len()) }
+
+// DocumentAt is the document of entry n, which counts from 1. Whether the DID was given up
+// then, and its former names, are of that entry too.
+func (l *Log) DocumentAt(n int) (*did.Document, error) {
+	e := &l.entries[n-1]
+	doc, err := e.document()
 	if err != nil {
-		return nil, err
+		return nil, inEntry(n, err)
 	}
-	doc.Version, doc.Former = e.version(), former(l)
-	doc.Deactivated = doc.Deactivated || l.Params().Deactivated
+	doc.Former = former(&Log{entries: l.entries[:n]})
 	return doc, nil
 }

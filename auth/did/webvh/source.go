@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
+	"github.com/cluster-labs/ipfscloud/auth/did/fetch"
 )
 
 // Source is a place that may have the log of a DID. It is not trusted.
@@ -30,7 +31,7 @@ type Store interface {
 
 // HTTPConfig configures a Source on the web.
 type HTTPConfig struct {
-	// Transport sends the requests; nil is http.DefaultTransport.
+	// Transport sends the requests; nil is fetch.New(), which reaches public servers only.
 	Transport http.RoundTripper
 	// Deadline of one file; zero is 10 seconds.
 	Deadline time.Duration
@@ -42,6 +43,9 @@ const redirects = 3
 func NewHTTP(cfg HTTPConfig) Source {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 10 * time.Second
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = fetch.New()
 	}
 	return &web{client: &http.Client{Transport: cfg.Transport, CheckRedirect: checkRedirect}, deadline: cfg.Deadline}
 }
@@ -74,7 +78,7 @@ func (w *web) get(ctx context.Context, url string, limit int64) ([]byte, error) 
 		return nil, invalid(KindLog, "%v", err)
 	}
 	resp, err := w.client.Do(req)
-	if errors.Is(err, errRedirect) {
+	if errors.Is(err, errRedirect) || errors.Is(err, fetch.ErrForbidden) {
 		return nil, invalid(KindLog, "%v", err)
 	}
 	if err != nil {

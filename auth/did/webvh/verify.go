@@ -15,11 +15,9 @@ import (
 type Verifier struct {
 	// Now is the time; nil is the clock.
 	Now func() time.Time
-	// Recovery refuses an entry that drops the hash of a recovery key (see Recovery) and
-	// is not signed by that key.
+	// Recovery adds the rule by which a marked recovery key can always take the DID back
+	// (see MarkRecovery).
 	Recovery bool
-	// RecoveryDeactivates also wants the recovery key's signature for deactivation.
-	RecoveryDeactivates bool
 	// NarrowWitnesses accepts a change that only leaves out some of the witnesses when
 	// those who stay approve it by their new threshold. The specification wants approval by
 	// the witnesses before the change; early writers did it this way.
@@ -29,7 +27,7 @@ type Verifier struct {
 // Log is a log as far as it holds.
 type Log struct {
 	entries []verified
-	lines   [][]byte // of all entries, also of those that do not hold
+	lines   [][]byte // canonical, of all entries that hold; as they came, of those after them
 	failure error    // of the first that does not hold
 	cut     time.Time
 }
@@ -40,6 +38,9 @@ type verified struct {
 	params  Params
 	needed  []Witness // who must approve it: any of these
 	signers []string  // multikeys
+	size    int       // bytes of its canonical line, with the newline
+	end     int       // bytes of the log up to and with it
+	vouched vouched   // the last entry, up to this one, that is the owner's for sure
 }
 
 // Verify reads a log and the proofs of its witnesses. It fails when not even the first
@@ -91,10 +92,20 @@ func (v Verifier) add(l *Log, line []byte) error {
 	if err != nil {
 		return err
 	}
-	next, err := v.check(l, e)
+	// The spaces in a line are signed by nobody: whoever serves a log could fill it up with
+	// them. What is counted and kept is the form that has none.
+	canonical, err := e.Line()
+	if err != nil {
+		return invalid(KindLog, "%v", err)
+	}
+	if len(canonical) > MaxEntry {
+		return invalid(KindLog, "%d bytes in canonical form, at most %d", len(canonical), MaxEntry)
+	}
+	next, err := v.check(l, e, len(canonical))
 	if err != nil {
 		return err
 	}
+	l.lines[len(l.entries)] = bytes.TrimSuffix(canonical, []byte("\n"))
 	l.entries = append(l.entries, *next)
 	return nil
 }
@@ -106,7 +117,7 @@ func (v Verifier) now() time.Time {
 	return time.Now()
 }
 
-func (v Verifier) check(l *Log, e *Entry) (*verified, error) {
+func (v Verifier) check(l *Log, e *Entry, size int) (*verified, error) {
 	var before verified // zero for the first
 	first := len(l.entries) == 0
 	if !first {
@@ -117,6 +128,11 @@ func (v Verifier) check(l *Log, e *Entry) (*verified, error) {
 	}
 	if e.Number != len(l.entries)+1 {
 		return nil, invalid(KindLog, "versionId %s, want number %d", e.VersionID, len(l.entries)+1)
+	}
+	// Also for an entry that is written here: a log that nobody reads again is not kept.
+	end := before.end + size
+	if end > MaxLog || e.Number > MaxEntries {
+		return nil, invalid(KindLog, "%d bytes and %d entries, at most %d and %d", end, e.Number, MaxLog, MaxEntries)
 	}
 	if err := v.checkTime(e, before.Entry); err != nil {
 		return nil, err
@@ -147,12 +163,14 @@ func (v Verifier) check(l *Log, e *Entry) (*verified, error) {
 	if err := checkMove(e, before.Entry, params); err != nil {
 		return nil, err
 	}
-	if v.Recovery {
-		if err := v.checkRecovery(before.params, params, signers); err != nil {
-			return nil, err
-		}
+	next := &verified{
+		Entry: e, params: params, signers: signers, needed: v.needed(before.params.Witness, params.Witness),
+		size: size, end: end,
 	}
-	return &verified{Entry: e, params: params, signers: signers, needed: v.needed(before.params.Witness, params.Witness)}, nil
+	if next.vouched, err = v.checkRecovery(before, *next); err != nil {
+		return nil, err
+	}
+	return next, nil
 }
 
 func (v Verifier) checkTime(e, before *Entry) error {
@@ -239,6 +257,10 @@ func checkMove(e, before *Entry, params Params) error {
 // Failure is why the log does not hold as a whole, or nil.
 func (l *Log) Failure() error { return l.failure }
 
+// Cut is when the first entry that does not hold says it was made; zero if all hold, or if
+// it says nothing.
+func (l *Log) Cut() time.Time { return l.cut }
+
 // Len is how many entries hold; the first does.
 func (l *Log) Len() int { return len(l.entries) }
 
@@ -246,10 +268,12 @@ func (l *Log) Len() int { return len(l.entries) }
 func (l *Log) Entry(n int) *Entry { return l.entries[n-1].Entry }
 
 // Last is the last entry that holds.
-func (l *Log) Last() *Entry { return l.entries[len(l.entries)-1].Entry }
+func (l *Log) Last() *Entry { return l.last().Entry }
+
+func (l *Log) last() *verified { return &l.entries[len(l.entries)-1] }
 
 // Params are the parameters in force after the last entry that holds.
-func (l *Log) Params() Params { return l.entries[len(l.entries)-1].params }
+func (l *Log) Params() Params { return l.last().params }
 
 // SCID is the part of the DID that certifies the log.
 func (l *Log) SCID() string { return l.entries[0].params.SCID }
@@ -262,7 +286,7 @@ func (l *Log) Needs(n int) Witness {
 	return Witness{}
 }
 
-// Bytes is the log as it was read, up to the last entry that holds.
+// Bytes is the log up to the last entry that holds, each entry in canonical form.
 func (l *Log) Bytes() []byte {
 	var out []byte
 	for _, line := range l.lines[:len(l.entries)] {

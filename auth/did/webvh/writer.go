@@ -24,7 +24,7 @@ type Draft struct {
 	TTL           *int
 	Portable      *bool // true in the first entry only
 	Deactivated   bool
-	Time          time.Time // zero: now, or a second after the entry before
+	Time          time.Time // zero: now, or just after the entry before
 }
 
 // Placeholder stands for the SCID in the document of a first entry.
@@ -56,11 +56,14 @@ func (v Verifier) Create(ctx context.Context, d Draft, signers ...did.Signer) (*
 // Append adds an entry to a log that holds as a whole, and leaves that log as it is.
 // Whoever must witness the entry does it afterwards (see Log.Needs).
 func (v Verifier) Append(ctx context.Context, l *Log, d Draft, signers ...did.Signer) (*Log, error) {
-	if l.failure != nil {
+	if l.failure != nil { // before anything is signed
 		return nil, l.failure
 	}
 	if d.State == nil {
 		d.State = l.Last().state
+	}
+	if err := v.awaitTurn(ctx, l.Last().Time); err != nil {
+		return nil, err
 	}
 	body, err := v.body(l.Last().VersionID, d, l.Last(), d.params())
 	if err != nil {
@@ -113,19 +116,49 @@ func (v Verifier) body(before string, d Draft, last *Entry, params map[string]an
 	if err != nil {
 		return nil, invalid(KindDocument, "%v", err)
 	}
-	at := d.Time
-	if at.IsZero() {
-		at = v.now()
-		if last != nil && !at.Truncate(time.Second).After(last.Time) {
-			at = last.Time.Add(time.Second)
+	at := d.Time.Truncate(time.Second)
+	if d.Time.IsZero() {
+		at = v.now().Truncate(time.Second)
+		if last != nil && !at.After(last.Time) {
+			at = v.after(last.Time)
 		}
 	}
 	return map[string]any{
 		"versionId":   before,
-		"versionTime": at.UTC().Truncate(time.Second).Format(time.RFC3339),
+		"versionTime": at.UTC().Format(time.RFC3339Nano),
 		"parameters":  params,
 		"state":       state,
 	}, nil
+}
+
+// step is the least time between two entries that are written here.
+const step = time.Millisecond
+
+// after is the time of an entry that follows one which is dated ahead: a whole second later,
+// as is usual, if that is not too far ahead, else the least that counts as later. Otherwise
+// a thief who dates an entry as far ahead as allowed would keep the owner waiting.
+func (v Verifier) after(last time.Time) time.Time {
+	if at := last.Add(time.Second).Truncate(time.Second); at.Before(v.now().Add(MaxSkew / 2)) {
+		return at
+	}
+	return last.Add(step).Truncate(step)
+}
+
+// awaitTurn waits until an entry that follows one from so far ahead is not of the future
+// any more. That takes a few milliseconds at most, for the entry before was accepted.
+func (v Verifier) awaitTurn(ctx context.Context, last time.Time) error {
+	wait := v.after(last).Sub(v.now().Add(MaxSkew))
+	if wait <= 0 || wait > 10*step {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // seal hashes and signs an entry, and adds it if it then verifies.
@@ -135,10 +168,18 @@ func (v Verifier) seal(ctx context.Context, l *Log, body map[string]any, signers
 	if err != nil {
 		return nil, err
 	}
-	next := &Log{entries: slices.Clip(l.entries), lines: slices.Clip(l.lines)}
-	next.lines = append(next.lines, line)
+	return v.Extend(l, line)
+}
+
+// Extend adds an entry to a log that holds as a whole, as a line that somebody has written
+// and signed, and leaves that log as it is. What witnesses say of it is not looked at.
+func (v Verifier) Extend(l *Log, line []byte) (*Log, error) {
+	if l.failure != nil {
+		return nil, l.failure
+	}
+	next := &Log{entries: slices.Clip(l.entries), lines: append(slices.Clip(l.lines), line)}
 	if err := v.add(next, line); err != nil {
-		return nil, inEntry(n, err)
+		return nil, inEntry(len(l.entries)+1, err)
 	}
 	return next, nil
 }
