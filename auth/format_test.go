@@ -132,7 +132,7 @@ func TestFormatExample(t *testing.T) {
 		"SHA-256 of the agreement public key": hash(labelAgreement),
 		"SHA-256 of the recovery public key":  hash(labelRecovery),
 		"DID":                                 id.DID,
-		"device":                              id.Device.ID,
+		"device":                              deviceID(id.Device.Signing),
 	} {
 		if doc[name] != got {
 			t.Errorf("FORMAT.md, %s: %q, computed %q", name, doc[name], got)

@@ -315,8 +315,8 @@ func TestRecoverLeavesOutWhatDoesNotHold(t *testing.T) {
 	}
 }
 
-// A move that a device has made is taken back; the name of the other place stays, as the
-// specification wants it.
+// A move that a device has made is taken back: the DID moves to the place that the new phrase
+// has for it. The name of the other place stays, as the specification wants it.
 func TestRecoverTakesAMoveBack(t *testing.T) {
 	ctx := context.Background()
 	b := newRobbed(t)
@@ -331,14 +331,21 @@ func TestRecoverTakesAMoveBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	want, err := id.Phrase.PublishedName()
 	id.Phrase.Wipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := Login(ctx, to, pass)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if id.DID != home || s.keys.publishing == nil {
-		t.Errorf("at %s, want %s; the publishing key is lost: %t", id.DID, home, s.keys.publishing == nil)
+	if got, ok := NameOf(id.DID); !ok || got != want || id.DID == home || SelfCertifying(id.DID) != SelfCertifying(home) {
+		t.Errorf("at %s, want the name %s", id.DID, want)
+	}
+	if _, keys, err := s.PublishingKeys(ctx); err != nil || len(keys) != 2 {
+		t.Errorf("%d publishing keys, want the new one and the former: %v", len(keys), err)
 	}
 	// Unless the owner says that it is a place of the owner's.
 	named, err := Recover(ctx, InitConfig{Dir: t.TempDir(), Passphrase: devicePass, Phrase: b.phrase, Domain: "thief.example", first: keyed(&pass)}, Found{DID: moved.ID, Log: readLog(t, b.owner)})
@@ -349,7 +356,7 @@ func TestRecoverTakesAMoveBack(t *testing.T) {
 	if named.DID != moved.ID {
 		t.Errorf("named, and moved to %s", named.DID)
 	}
-	if doc, err := Resolver(to).Resolve(ctx, moved.ID); err != nil || doc.ID != home || len(doc.AlsoKnownAs) != 1 || doc.AlsoKnownAs[0] != moved.ID {
+	if doc, err := Resolver(to).Resolve(ctx, moved.ID); err != nil || doc.ID != id.DID || len(doc.AlsoKnownAs) != 1 || doc.AlsoKnownAs[0] != moved.ID {
 		t.Errorf("by the name that it had: %+v, %v", doc, err)
 	}
 }

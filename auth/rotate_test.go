@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,7 +68,7 @@ func TestRecover(t *testing.T) {
 		t.Errorf("the log commits to another phrase: %v", err)
 	}
 	doc, err := l.Document()
-	if err != nil || len(doc.Services) != 1 || doc.Services[0].Type != "Files" || len(doc.AlsoKnownAs) != 0 {
+	if err != nil || len(doc.Services) != 1 || doc.Services[0].Type != "Files" || !slices.Equal(doc.AlsoKnownAs, []string{id.DID}) {
 		t.Errorf("services and names of a device's: %s, %v", doc.Raw(), err)
 	}
 	if devices, err := s.Devices(ctx); err != nil || len(devices) != 1 || devices[0].Name != "new" {

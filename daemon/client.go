@@ -193,6 +193,10 @@ func AwaitEnd(ctx context.Context, h Home) error {
 	}
 }
 
+// MakeMountpoint makes the directory of a mountpoint where it is missing, and leaves alone
+// what is mounted there.
+func MakeMountpoint(path string) error { return fuse.MakeMountpoint(path) }
+
 // RemoveDead takes away the mount that a daemon left which died, and tells whether there
 // was one.
 func RemoveDead(mountpoint string) (bool, error) { return fuse.RemoveDead(mountpoint) }

@@ -35,7 +35,7 @@ func TestLocalStateIsTold(t *testing.T) {
 		{"the journal", d.home.Journal, remove, "journal", []string{"--accept-missing-state", "-o", "noatime"}},
 		{"snapshots.json", state("snapshots.json"), remove, "snapshots.json is missing", []string{"--accept-missing-state"}},
 		{"egress.json", state("egress.json"), func(name string) error {
-			d.ok("egress", "use", "http://127.0.0.1:9")
+			d.ok("egress", "use", "--unchecked", "http://127.0.0.1:9")
 			return remove(name)
 		}, "egress.json is missing", []string{"--accept-missing-state"}},
 		{"vault", state("vault"), remove, "vault is missing", []string{"--accept-missing-state"}},

@@ -43,7 +43,7 @@ func TestSourceTreeSurvivesEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.mount()
+	d.mount("--accept-missing-state")
 	same(d, "with keystore and repo alone")
 	did := d.status().DID
 	d.umount()

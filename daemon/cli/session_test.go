@@ -318,6 +318,21 @@ func TestUpAsAService(t *testing.T) {
 		t.Errorf("up: exit %d: %s", code, s.says)
 	}
 	d.says(ExitRefused, "login", "whoami")
+	// After one that died, the next takes away the mount that it left.
+	died := d.start(t, "up", "--passfile", d.path("pass"), d.mnt)
+	died.expect("Your drive is at")
+	d.kill()
+	died.wait()
+	if _, err := os.Stat(d.mnt); err == nil {
+		t.Fatal("a daemon that was killed leaves no dead mount: this tests nothing")
+	}
+	next := d.start(t, "up", "--passfile", d.path("pass"), d.mnt)
+	next.expect("Your drive is at")
+	if got := d.readFile(d.on("file")); got != "text" {
+		t.Errorf("after the death of a daemon the file says %q", got)
+	}
+	d.ok("umount", "--flush")
+	next.wait()
 	if s.says.Len() > 1000 || strings.Contains(s.says.String(), "\x1b") {
 		t.Errorf("a service's output has what is for terminals: %q", s.says)
 	}

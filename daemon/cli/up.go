@@ -13,7 +13,6 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/daemon"
-	"github.com/cluster-labs/ipfscloud/fs/safefile"
 )
 
 // upCommand does all of it: identity, login, mount.
@@ -91,9 +90,9 @@ func (c *upCommand) run(ctx context.Context, e *env) error {
 		return err
 	}
 	defer end()
-	// A dead mount is there, and is not: the daemon takes it away.
-	if err := safefile.MakePublicDir(c.mountpoint); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("making the mountpoint: %w", err)
+	// A dead mount stays until the daemon takes it away.
+	if err := daemon.MakeMountpoint(c.mountpoint); err != nil {
+		return err
 	}
 	screen, live := e.screen()
 	log, closeLog, err := openLog(e, live)

@@ -142,6 +142,21 @@ func prepare(path string, nonEmpty bool) (string, error) {
 	return path, nil
 }
 
+// MakeMountpoint makes the directory of a mountpoint where it is missing. It does not touch
+// one that something is mounted on, because a dead mount, or one that hangs, cannot be
+// asked: mounting decides about that.
+func MakeMountpoint(path string) error {
+	if full, err := resolve(path); err == nil {
+		if _, mounted, err := findMount(full); err != nil || mounted {
+			return err
+		}
+	}
+	if err := safefile.MakePublicDir(path); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("making the mountpoint: %w", err)
+	}
+	return nil
+}
+
 // RemoveDead takes away what a daemon that died left at a mountpoint, and tells whether
 // there was anything.
 func RemoveDead(mountpoint string) (bool, error) {

@@ -28,7 +28,7 @@ func drive(m machine) {
 	t := m.t
 	// What another try would not change is not tried again.
 	m.fails("ipfscloud", "there is no credential")
-	m.sh(`echo 'correct horse' > /root/pass
+	m.sh(`umask 077; echo 'correct horse' > /root/pass
 		env -u HOME ipfscloud init --passfile /root/pass --phrase-out /root/phrase
 		env -u HOME ipfscloud logout
 		mkdir -p -m 700 /etc/ipfscloud

@@ -11,14 +11,14 @@ import (
 
 // stored is the log that was accepted here before. It was verified then, with the proofs
 // of its witnesses; an entry written here may still wait for them. Beside the error of a
-// log that does not hold to its end, it returns the part that holds. m.mu is held.
+// log that does not hold to its end, it returns the part that holds.
 func (m *Method) stored(ctx context.Context, id ID) (*Log, error) {
 	text, err := m.cfg.Store.Log(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if m.kept.log != nil && bytes.Equal(text, m.kept.text) {
-		return m.kept.log, nil
+	if last := m.last.Load(); last != nil && bytes.Equal(text, last.text) {
+		return last.log, nil
 	}
 	lines, err := splitLog(text)
 	if err != nil {
@@ -29,7 +29,7 @@ func (m *Method) stored(ctx context.Context, id ID) (*Log, error) {
 		err = l.failure
 	}
 	if err == nil {
-		m.kept.text, m.kept.log = bytes.Clone(text), l
+		m.last.Store(&accepted{bytes.Clone(text), l})
 	}
 	if err != nil {
 		return l, fmt.Errorf("the log kept here: %w", err)

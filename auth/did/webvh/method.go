@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cluster-labs/ipfscloud/auth/did"
 )
@@ -29,12 +30,14 @@ type Method struct {
 	cfg Config
 	mu  sync.Mutex // one change at a time; held over Store, never over Sources
 
-	// kept is the last log of the Store that was verified; a change reads it several times.
-	// Guarded by mu.
-	kept struct {
-		text []byte
-		log  *Log
-	}
+	// The log of the Store that was verified last, because a change reads it several times.
+	last atomic.Pointer[accepted]
+}
+
+// accepted is a log that was verified, and its text. It never changes.
+type accepted struct {
+	text []byte
+	log  *Log
 }
 
 var _ did.Method = (*Method)(nil)
