@@ -4,15 +4,18 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/cluster"
 	"github.com/cluster-labs/ipfscloud/fs"
 	"github.com/cluster-labs/ipfscloud/fs/crypt"
+	"github.com/cluster-labs/ipfscloud/fs/fstest"
 )
 
 // junkPins are pins that claim to be commits, newer than any.
@@ -92,6 +95,59 @@ func TestRestoreAmidJunk(t *testing.T) {
 	}
 	if n := store.waiting.Load(); n > 0 {
 		t.Errorf("%d candidates are still tried", n)
+	}
+}
+
+// A device finds another one's commit, and the DID document of another one's commit, among
+// more junk than it tries at once.
+func TestNewsAmidJunk(t *testing.T) {
+	ctx := context.Background()
+	a := founder(t)
+	a.write("old", "text")
+	b := a.enrol(auth.Grant{Scope: auth.ScopeFull})
+	if !b.has("old") {
+		t.Fatal("the device does not see the drive")
+	}
+	revoked := a.enrol(auth.Grant{Scope: auth.ScopeFull})
+	if _, err := auth.Revoke(ctx, a.keystore(), thiefPass, revoked.s.Device()); err != nil {
+		t.Fatal(err)
+	}
+	a.write("new", "text")
+	name, cid := a.newest()
+	_, version, err := a.s.Log(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := fstest.NewMemory()
+	copyBlocks(t, own, a.store)
+	const wait = 300 * time.Millisecond
+	store := &slowStore{Store: own, wait: wait}
+	look := &pinLook{pins: vaultsOf(append(junkPins(100, a.vault), pinOf(name, cid)))[a.vault], meet: func(context.Context) error { return nil }}
+	log := slog.New(slog.DiscardHandler)
+
+	n := news{home: Home{State: filepath.Join(b.dir, "state")}, id: b.s, store: store, vault: a.vault, log: log}
+	begun := time.Now()
+	if got, err := n.link(ctx, look); err != nil || got != name {
+		t.Errorf("found %+v, want %+v: %v", got, name, err)
+	}
+	if d := time.Since(begun); d > 50*wait {
+		t.Errorf("it took %v, one junk pin costs %v", d, wait)
+	}
+	d := &displacement{store: store, id: b.s, log: log}
+	if err := d.learn(ctx, look); err == nil {
+		t.Error("commits that nobody delivers say nothing")
+	}
+	if _, got, err := b.s.Log(ctx); err != nil || got != version {
+		t.Errorf("version %s of the document, want %s: %v", got, version, err)
+	}
+	// What nobody delivered is asked for last.
+	d.store = &slowStore{Store: own, wait: time.Hour}
+	short, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	d.read = nil
+	_ = d.learn(short, look)
+	if !d.hasRead(cid) {
+		t.Error("junk that is known to be junk stands before a commit that can be read")
 	}
 }
 

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/fs"
@@ -21,7 +23,11 @@ type news struct {
 	log    *slog.Logger
 	// judged are pins that need no second look; nil where there is only one.
 	judged map[fs.CID]bool
+	// absent counts the looks in which nobody could deliver a pin; nil where there is only one.
+	absent map[fs.CID]int
 }
+
+const linkWait = 15 * time.Second // that the commits of others may take to be read, in one look
 
 // supersedes tells whether a commit is one that this device has to give way to.
 func (n news) supersedes(ctx context.Context, p pinned) (bool, error) {
@@ -68,55 +74,80 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	if err != nil {
 		return got, err
 	}
-	tries := 0
+	var unknown []pinned
 	for _, p := range l.pins {
-		if p.name.Device == n.id.Device() || p.name.Sequence <= top || n.judged[p.cid] {
-			continue
-		}
-		if tries++; tries > restoreTries {
-			break
-		}
-		if err := l.meet(ctx); err != nil {
-			return got, err
-		}
-		if p.name.Sequence < known.Sequence {
-			// Its number is lower than ours, and it may have taken over all the same, from an
-			// earlier commit than our newest.
-			newer, err := n.supersedes(ctx, p)
-			if err != nil && ctx.Err() != nil {
-				return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
-			}
-			if !newer {
-				if n.judged != nil && !errors.Is(err, fs.ErrUnavailable) {
-					n.judged[p.cid] = true
-				}
-				continue
-			}
-		}
-		f, err := fs.Adopt(ctx, n.store, n.id, p.name, p.cid, at)
-		switch {
-		case err == nil:
-			n.log.Info("another device's commit came from Egress", "device", f.Head.Device, "sequence", f.Head.Sequence)
-			return p.name, nil
-		case ctx.Err() != nil:
-			return got, fmt.Errorf("commit %d of %s: %w", p.name.Sequence, p.name.Device, err)
-		case errors.Is(err, crypt.ErrNotRecipient):
-			n.log.Warn("a commit in Egress is not for this device", "device", p.name.Device, "sequence", p.name.Sequence)
-			if n.judged != nil {
-				n.judged[p.cid] = true
-			}
-		default:
-			n.log.Warn("a commit in Egress cannot be used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
+		if p.name.Device != n.id.Device() && p.name.Sequence > top && !n.judged[p.cid] {
+			unknown = append(unknown, p)
 		}
 	}
+	if len(unknown) == 0 {
+		return got, nil
+	}
+	if err := l.meet(ctx); err != nil {
+		return got, err
+	}
+	// Those that nobody could deliver in earlier looks stand behind the others.
+	slices.SortStableFunc(unknown, func(a, b pinned) int { return cmp.Compare(n.absent[a.cid], n.absent[b.cid]) })
+	part, cancel := context.WithTimeout(ctx, linkWait)
+	defer cancel()
+	results := tryCommits(part, newSlots(), unknown, func(error) bool { return false }, func(ctx context.Context, p pinned) (bool, error) {
+		return n.counts(ctx, p, known.Sequence, at)
+	})
+	slices.SortStableFunc(results, func(a, b tried[bool]) int { return cmp.Compare(b.commit.name.Sequence, a.commit.name.Sequence) })
+	for _, r := range results {
+		if r.err == nil && r.got && got.Sequence == 0 {
+			f, err := fs.Adopt(ctx, n.store, n.id, r.commit.name, r.commit.cid, at)
+			if err == nil {
+				n.log.Info("another device's commit came from Egress", "device", f.Head.Device, "sequence", f.Head.Sequence)
+				got = r.commit.name
+				continue
+			}
+			r.err = err
+		}
+		n.settle(r)
+	}
+	if got.Sequence == 0 && ctx.Err() != nil {
+		return got, fmt.Errorf("%d commits of other devices in Egress: %w", len(unknown), ctx.Err())
+	}
 	return got, nil
+}
+
+// counts verifies a commit of another device, and tells whether it is newer than what this
+// one has accepted.
+func (n news) counts(ctx context.Context, p pinned, known uint64, at time.Time) (bool, error) {
+	if p.name.Sequence < known {
+		// Its number is lower than ours, and it may have taken over all the same, from an
+		// earlier commit than our newest.
+		return n.supersedes(ctx, p)
+	}
+	ctx, cancel := context.WithTimeout(ctx, readHead)
+	defer cancel()
+	_, err := fs.Inspect(ctx, n.store, n.id, p.name, p.cid, at)
+	return err == nil, err
+}
+
+// settle notes what needs no second look, and says what cannot be used. What nobody could
+// deliver is asked for again.
+func (n news) settle(r tried[bool]) {
+	late := errors.Is(r.err, fs.ErrUnavailable) || errors.Is(r.err, context.DeadlineExceeded) || errors.Is(r.err, context.Canceled)
+	switch {
+	case r.err == nil && !r.got, errors.Is(r.err, crypt.ErrNotRecipient):
+		if n.judged != nil {
+			n.judged[r.commit.cid] = true
+		}
+	case late && n.absent != nil:
+		n.absent[r.commit.cid]++
+	}
+	if r.err != nil {
+		n.log.Warn("a commit in Egress cannot be used", "device", r.commit.name.Device, "sequence", r.commit.name.Sequence, "error", r.err)
+	}
 }
 
 // watcher is the judge of a mounted drive: a device that was relieved while it is mounted
 // learns of it before its next commit.
 func (n news) watcher() pinJudge {
 	var names []fs.CommitName // that were linked here
-	n.judged = map[fs.CID]bool{}
+	n.judged, n.absent = map[fs.CID]bool{}, map[fs.CID]int{}
 	return func(ctx context.Context, l *pinLook) error {
 		got, err := n.link(ctx, l)
 		if err != nil || got.Sequence == 0 {

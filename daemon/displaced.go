@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +25,7 @@ type displacement struct {
 	id     fs.Identity
 	log    *slog.Logger
 	tree   *fs.Tree
-	failed map[fs.CID]time.Time // commits that could not be read, since when
+	failed map[fs.CID]time.Time // commits that could not be read, since when; the looks alone use it
 
 	mu     sync.Mutex // guards all below
 	read   map[fs.CID]bool
@@ -32,7 +34,8 @@ type displacement struct {
 }
 
 const (
-	readLog = 5 * time.Second // that the DID document of one commit may take to be read
+	readLog   = 5 * time.Second  // that the DID document of one commit may take to be read
+	learnWait = 12 * time.Second // and those of all commits, in one look
 	// unreadable is how long a commit of another device that cannot be read keeps the drive from
 	// saying that anything is stored. The machine that has it may be switched off for good, and
 	// anyone who has the password of Egress can pin what nobody can read.
@@ -53,30 +56,49 @@ func (d *displacement) judge(ctx context.Context, l *pinLook) error {
 
 // learn reads the DID documents that commits of other devices carry.
 func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
-	tries := 0
+	var unread []pinned
 	for _, p := range l.pins {
-		if p.name.Device == d.id.Device() || d.hasRead(p.cid) {
+		if p.name.Device != d.id.Device() && !d.hasRead(p.cid) {
+			unread = append(unread, p)
+		}
+	}
+	if len(unread) == 0 {
+		return nil
+	}
+	if err := l.meet(ctx); err != nil {
+		return err
+	}
+	// What could not be read in earlier looks comes after the others.
+	slices.SortStableFunc(unread, func(a, b pinned) int { return d.failed[a.cid].Compare(d.failed[b.cid]) })
+	part, cancel := context.WithTimeout(ctx, learnWait)
+	defer cancel()
+	read := map[fs.CID]bool{}
+	var last error
+	for _, r := range tryCommits(part, newSlots(), unread, func(error) bool { return false }, func(ctx context.Context, p pinned) (struct{}, error) {
+		return struct{}{}, d.take(ctx, p)
+	}) {
+		if r.err == nil {
+			read[r.commit.cid] = true
+			delete(d.failed, r.commit.cid)
+		} else {
+			last = r.err
+		}
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("commits of other devices in Egress: %w", ctx.Err())
+	}
+	for _, p := range unread {
+		if read[p.cid] {
 			continue
 		}
-		if tries++; tries > restoreTries {
-			break // the newest count
+		if d.failed[p.cid].IsZero() {
+			if d.failed == nil {
+				d.failed = map[fs.CID]time.Time{}
+			}
+			d.failed[p.cid] = time.Now()
 		}
-		if err := l.meet(ctx); err != nil {
-			return err
-		}
-		if err := d.take(ctx, p); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			if d.failed[p.cid].IsZero() {
-				if d.failed == nil {
-					d.failed = map[fs.CID]time.Time{}
-				}
-				d.failed[p.cid] = time.Now()
-			}
-			if time.Since(d.failed[p.cid]) < unreadable {
-				missing = fmt.Errorf("commit %d of %s, which this device does not know: %w", p.name.Sequence, p.name.Device, err)
-			}
+		if time.Since(d.failed[p.cid]) < unreadable {
+			missing = fmt.Errorf("commit %d of %s, which this device does not know: %w", p.name.Sequence, p.name.Device, cmp.Or(last, error(fs.ErrUnavailable)))
 		}
 	}
 	return missing
@@ -104,7 +126,6 @@ func (d *displacement) take(ctx context.Context, p pinned) error {
 		d.read = map[fs.CID]bool{}
 	}
 	d.read[p.cid] = true
-	delete(d.failed, p.cid)
 	return nil
 }
 

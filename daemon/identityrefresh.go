@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cluster-labs/ipfscloud/auth"
@@ -137,15 +138,17 @@ func (r *refresh) read(ctx context.Context, store fs.Store, pins []pinned) error
 			pins = append(pins, pinned{name: n, cid: cid})
 		}
 	}
-	for i, p := range pins {
-		if i == restoreTries {
-			break
-		}
-		b, err := fs.CommitLog(ctx, store, p.cid)
+	var taking sync.Mutex // one log at a time
+	tryCommits(ctx, newSlots(), pins, func(error) bool { return false }, func(ctx context.Context, p pinned) (struct{}, error) {
+		read, cancel := context.WithTimeout(ctx, readLog)
+		defer cancel()
+		b, err := fs.CommitLog(read, store, p.cid)
 		if err != nil {
 			r.log.Warn("a commit cannot be read", "cid", p.cid, "error", err)
-			continue
+			return struct{}{}, err
 		}
+		taking.Lock()
+		defer taking.Unlock()
 		taken, err := auth.TakeLog(ctx, r.home.Keystore, b)
 		if err != nil {
 			r.log.Warn("the log of a commit is not used", "device", p.name.Device, "sequence", p.name.Sequence, "error", err)
@@ -153,6 +156,7 @@ func (r *refresh) read(ctx context.Context, store fs.Store, pins []pinned) error
 		if taken {
 			r.log.Info("a newer DID document was found", "device", p.name.Device, "sequence", p.name.Sequence)
 		}
-	}
+		return struct{}{}, err
+	})
 	return nil
 }
