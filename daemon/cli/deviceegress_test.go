@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -87,4 +88,57 @@ func TestDeviceJoinsOverEgress(t *testing.T) {
 		lost.ok("logout")
 		lost.says(ExitRefused, "not in the DID document", append([]string{"login"}, lost.passfile()...)...)
 	}
+}
+
+// A device that was approved and has nowhere to get the data from says what to do. So does one
+// whose password for Egress was changed.
+func TestDeviceWithoutSource(t *testing.T) {
+	t.Parallel()
+	a, b := newHome(t), newHome(t)
+	a.withNodes()
+	a.init()
+	a.login()
+	a.mount()
+	a.sh("echo kept > file; sync -f file")
+	a.join(b)
+	b.says(ExitNotFound, "ipfscloud egress use", "mount", b.mnt)
+
+	t.Cleanup(func() { a.run("egress", "down") })
+	a.umount()
+	a.ok("egress", "up", "--peers", "1")
+	a.mount()
+	a.ok("sync", "--durability", "egress:1")
+	info, err := fleet.Load(filepath.Join(a.dir, "egress"))
+	if err != nil || len(info.Endpoints) != 1 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	use := []string{"egress", "use", info.Endpoints[0].URL, "--auth-file", b.path("auth")}
+	if info.CAFile != "" {
+		use = append(use, "--ca", info.CAFile)
+	}
+	b.write(b.path("auth"), "basic:"+info.Username+":"+info.Password+"\n")
+	b.ok(use...)
+	b.mount()
+	if got := b.sh("cat file"); got != "kept\n" {
+		t.Errorf("the second device has %q", got)
+	}
+	b.umount()
+
+	a.umount()
+	a.says(ExitBusy, "egress down", "egress", "password")
+	a.ok("egress", "down")
+	line := a.ok("egress", "password")
+	a.ok("egress", "up")
+	b.says(ExitRefused, "password", use...)
+	b.write(b.path("auth"), line)
+	b.ok(use...)
+	a.mount()
+	a.sh("echo more > file; sync -f file")
+	a.ok("sync", "--durability", "egress:1")
+	b.mount()
+	if got := b.sh("cat file"); got != "more\n" {
+		t.Errorf("with the new password the second device has %q", got)
+	}
+	b.umount()
+	a.umount()
 }
