@@ -23,8 +23,8 @@ type news struct {
 	log    *slog.Logger
 	// judged are pins that need no second look; nil where there is only one.
 	judged map[fs.CID]bool
-	// absent counts the looks in which nobody could deliver a pin; nil where there is only one.
-	absent map[fs.CID]int
+	// failed counts the looks in which a pin could not be used; nil where there is only one.
+	failed map[fs.CID]int
 }
 
 const linkWait = 15 * time.Second // that the commits of others may take to be read, in one look
@@ -86,8 +86,8 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	if err := l.meet(ctx); err != nil {
 		return got, err
 	}
-	// Those that nobody could deliver in earlier looks stand behind the others.
-	slices.SortStableFunc(unknown, func(a, b pinned) int { return cmp.Compare(n.absent[a.cid], n.absent[b.cid]) })
+	// Those that could not be used in earlier looks stand behind the others.
+	slices.SortStableFunc(unknown, func(a, b pinned) int { return cmp.Compare(n.failed[a.cid], n.failed[b.cid]) })
 	part, cancel := context.WithTimeout(ctx, linkWait)
 	defer cancel()
 	results := tryCommits(part, newSlots(), unknown, func(error) bool { return false }, func(ctx context.Context, p pinned) (bool, error) {
@@ -104,7 +104,9 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 			}
 			r.err = err
 		}
-		n.settle(r)
+		if r.err != nil || !r.got {
+			n.settle(r)
+		}
 	}
 	if got.Sequence == 0 && ctx.Err() != nil {
 		return got, fmt.Errorf("%d commits of other devices in Egress: %w", len(unknown), ctx.Err())
@@ -126,17 +128,16 @@ func (n news) counts(ctx context.Context, p pinned, known uint64, at time.Time) 
 	return err == nil, err
 }
 
-// settle notes what needs no second look, and says what cannot be used. What nobody could
-// deliver is asked for again.
+// settle notes what needs no second look, and says what cannot be used: that is tried again,
+// after all that was tried less often.
 func (n news) settle(r tried[bool]) {
-	late := errors.Is(r.err, fs.ErrUnavailable) || errors.Is(r.err, context.DeadlineExceeded) || errors.Is(r.err, context.Canceled)
 	switch {
 	case r.err == nil && !r.got, errors.Is(r.err, crypt.ErrNotRecipient):
 		if n.judged != nil {
 			n.judged[r.commit.cid] = true
 		}
-	case late && n.absent != nil:
-		n.absent[r.commit.cid]++
+	case n.failed != nil:
+		n.failed[r.commit.cid]++
 	}
 	if r.err != nil {
 		n.log.Warn("a commit in Egress cannot be used", "device", r.commit.name.Device, "sequence", r.commit.name.Sequence, "error", r.err)
@@ -147,7 +148,7 @@ func (n news) settle(r tried[bool]) {
 // learns of it before its next commit.
 func (n news) watcher() pinJudge {
 	var names []fs.CommitName // that were linked here
-	n.judged, n.absent = map[fs.CID]bool{}, map[fs.CID]int{}
+	n.judged, n.failed = map[fs.CID]bool{}, map[fs.CID]int{}
 	return func(ctx context.Context, l *pinLook) error {
 		got, err := n.link(ctx, l)
 		if err != nil || got.Sequence == 0 {

@@ -154,6 +154,9 @@ func (v vaultChange) unmounted(ctx context.Context, id fs.Identity) (_ fs.HeadIn
 	if err != nil {
 		return head, fmt.Errorf("a new commit of the vault: %w", err)
 	}
+	if err := announce(ctx, v.home, v.config, store, vault, head, v.log); err != nil {
+		v.log.Warn("other devices do not know of this yet; mount the drive, so that Egress keeps it and they learn of it", "error", err)
+	}
 	return head, nil
 }
 

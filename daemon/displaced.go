@@ -72,26 +72,26 @@ func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
 	slices.SortStableFunc(unread, func(a, b pinned) int { return d.failed[a.cid].Compare(d.failed[b.cid]) })
 	part, cancel := context.WithTimeout(ctx, learnWait)
 	defer cancel()
-	read := map[fs.CID]bool{}
 	var last error
+	tried := map[fs.CID]bool{}
 	for _, r := range tryCommits(part, newSlots(), unread, func(error) bool { return false }, func(ctx context.Context, p pinned) (struct{}, error) {
 		return struct{}{}, d.take(ctx, p)
 	}) {
-		if r.err == nil {
-			read[r.commit.cid] = true
-			delete(d.failed, r.commit.cid)
-		} else {
-			last = r.err
-		}
+		tried[r.commit.cid] = true
+		last = cmp.Or(last, r.err)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("commits of other devices in Egress: %w", ctx.Err())
 	}
 	for _, p := range unread {
-		if read[p.cid] {
+		switch {
+		case d.hasRead(p.cid):
+			delete(d.failed, p.cid)
 			continue
-		}
-		if d.failed[p.cid].IsZero() {
+		case !tried[p.cid]:
+			missing = fmt.Errorf("commit %d of %s was not looked at yet: %w", p.name.Sequence, p.name.Device, fs.ErrUnavailable)
+			continue
+		case d.failed[p.cid].IsZero():
 			if d.failed == nil {
 				d.failed = map[fs.CID]time.Time{}
 			}
@@ -104,7 +104,8 @@ func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
 	return missing
 }
 
-// take keeps the DID document of one commit, if it holds and is newer.
+// take keeps the DID document of one commit, if it holds and is newer. Beside fs.ErrIntegrity
+// the commit counts as read.
 func (d *displacement) take(ctx context.Context, p pinned) error {
 	ctx, cancel := context.WithTimeout(ctx, readLog)
 	defer cancel()
@@ -126,7 +127,7 @@ func (d *displacement) take(ctx context.Context, p pinned) error {
 		d.read = map[fs.CID]bool{}
 	}
 	d.read[p.cid] = true
-	return nil
+	return err // what does not verify says nothing, and is not asked for again
 }
 
 func (d *displacement) hasRead(c fs.CID) bool {

@@ -302,8 +302,7 @@ func (e *egress) wantRetained(wants []cluster.Want) []cluster.Want {
 
 func (e *egress) wantCommit(cid, device string, sequence uint64) cluster.Want {
 	name := fs.CommitName{Vault: e.vault, Device: device, Sequence: sequence}
-	return cluster.Want{CID: cid, Name: name.Path()[1:], Metadata: map[string]string{
-		vaultKey: e.vault, deviceKey: device, sequenceKey: fmt.Sprintf("%016x", sequence)}}
+	return cluster.Want{CID: cid, Name: name.Path()[1:], Metadata: commitMetadata(e.vault, device, sequence)}
 }
 
 func (e *egress) want(i int, newest bool) cluster.Want {

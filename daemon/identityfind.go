@@ -216,7 +216,31 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 	return s.examine(ctx, store, vaults, "Egress")
 }
 
-// examine opens the newest commits of each vault, as far as the phrase opens them.
+// examined is a commit that the phrase opens. What is not whole tells of the DID, and is
+// nothing to go on from.
+type examined struct {
+	*fs.Evidence
+	whole error
+}
+
+// byDevice parts the commits of a vault by the device that they name, so that one device,
+// with many of them, does not keep those of another from being looked at.
+func byDevice(commits []pinned) (out [][]pinned) {
+	at := map[string]int{}
+	for _, c := range commits {
+		i, ok := at[c.name.Device]
+		if !ok {
+			i = len(out)
+			at[c.name.Device] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], c)
+	}
+	return out
+}
+
+// examine opens the newest commits of each device in each vault, as far as the phrase opens
+// them.
 func (s IdentitySearch) examine(ctx context.Context, store fs.Store, vaults map[string][]pinned, source string) ([]clue, error) {
 	var (
 		mu    sync.Mutex
@@ -225,17 +249,34 @@ func (s IdentitySearch) examine(ctx context.Context, store fs.Store, vaults map[
 		all   sync.WaitGroup
 		slots = newSlots()
 	)
+	var lists [][]pinned
 	for _, commits := range vaults {
+		lists = append(lists, byDevice(commits)...)
+	}
+	for _, commits := range lists {
 		all.Go(func() { // ends with ctx
-			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (*fs.Evidence, error) {
-				return fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
+			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (examined, error) {
+				e, err := fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
+				if err == nil && e.Head.Device != c.name.Device {
+					err = fmt.Errorf("a pin names %s for a commit of %s: %w", c.name.Device, e.Head.Device, fs.ErrIntegrity)
+				}
+				if err != nil {
+					return examined{}, err
+				}
+				return examined{e, e.Whole(ctx, store)}, nil
 			})
 			mu.Lock()
 			defer mu.Unlock()
 			for _, c := range found {
 				switch {
+				case c.err == nil && c.got.whole != nil && strings.HasPrefix(c.got.DID, "did:webvh:"):
+					s.Log.Warn("a commit is not whole", "cid", c.commit.cid, "error", c.got.whole)
+					out = append(out, clue{source: source, log: c.got.Log})
+				case c.err == nil && c.got.whole != nil:
+					s.Log.Warn("a commit is not whole", "cid", c.commit.cid, "error", c.got.whole)
+					last = c.got.whole
 				case c.err == nil:
-					out = append(out, clue{source: source, log: c.got.Log, commit: c.got})
+					out = append(out, clue{source: source, log: c.got.Log, commit: c.got.Evidence})
 				case !notForUs(c.err): // of another person; or of an epoch before this phrase, or after it
 					s.Log.Warn("a commit cannot be used", "cid", c.commit.cid, "error", c.err)
 					last = c.err

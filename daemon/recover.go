@@ -77,7 +77,8 @@ func (r Recovery) Run(ctx context.Context) (*Recovered, error) {
 	}
 	defer id.Phrase.Wipe()
 	out := &Recovered{DID: id.DID, Device: id.Device.ID}
-	if found.DID != id.DID {
+	// From one IPNS name to another it is recover itself that moves it.
+	if _, named := auth.NameOf(found.DID); !named && found.DID != id.DID {
 		out.MovedFrom = found.DID
 	}
 	if r.Phrase != nil && r.Phrase(id.Phrase) == nil {
@@ -173,6 +174,9 @@ func (s IdentitySearch) wrapVault(ctx context.Context, f *FoundIdentity, id fs.I
 	defer tree.Abort()
 	if _, err := tree.GetAttr(ctx, fs.RootIno); err != nil {
 		return head, fmt.Errorf("reading the vault: %w", err)
+	}
+	if err := announce(ctx, h, c, store, f.Name.Vault, head, s.log()); err != nil {
+		s.log().Warn("other devices do not know of this yet; mount the drive, so that Egress keeps it and they learn of it", "error", err)
 	}
 	return head, nil
 }

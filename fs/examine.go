@@ -154,6 +154,17 @@ func Examine(ctx context.Context, store Store, open crypt.Opener, name CommitNam
 	return ev, nil
 }
 
+// Whole gets the blocks that Rewrap goes on from: a commit without them cannot be taken over,
+// whatever its head says.
+func (e *Evidence) Whole(ctx context.Context, store Store) error {
+	for _, c := range []CID{e.head.Root.Node, e.head.Root.CID} {
+		if _, err := store.Get(ctx, c); err != nil {
+			return fmt.Errorf("commit %s: the vault's page: %w", e.Head.Commit, err)
+		}
+	}
+	return nil
+}
+
 // openHead opens the sealed head of a commit and returns what its device has signed. The
 // signature is not verified: that is part of judging the head.
 func openHead(ctx context.Context, store Store, commit CID, links []Link, key *crypt.VaultKey) (cid CID, h *crypt.Head, msg, sig []byte, err error) {

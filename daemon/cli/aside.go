@@ -143,7 +143,7 @@ func (c *asideCommand) list(e *env, all []daemon.Aside) error {
 		return json.NewEncoder(e.out).Encode(all)
 	}
 	if len(all) == 0 {
-		e.err.Println("Nothing was set aside: the drive has all that this device wrote.")
+		e.err.Println("Nothing is set aside. Where two machines wrote the drive and it is read-only for that, `ipfscloud device take-over` goes on from one machine's changes and sets the other's aside.")
 	}
 	for _, a := range all {
 		what := []string{}

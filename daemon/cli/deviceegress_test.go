@@ -90,6 +90,38 @@ func TestDeviceJoinsOverEgress(t *testing.T) {
 	}
 }
 
+// A device that takes over tells Egress before the command returns: the other one, which is
+// mounted all the while, learns of it although the new writer is never mounted, and does not
+// say that its changes are stored.
+func TestTakeOverIsTold(t *testing.T) {
+	t.Parallel()
+	f := fleettest.Up(t, fleet.Config{Peers: 1, TLS: true})
+	a, b := newHome(t), newHome(t)
+	for _, d := range []*drive{a, b} {
+		d.write(d.home.Config, "[egress]\ncheck_every = \"5s\"\n")
+	}
+	a.use(f)
+	a.init()
+	a.login()
+	a.mount()
+	a.sh("echo first > file; sync -f file")
+	b.use(f)
+	a.join(b)
+	a.ok("sync", "--durability", "egress:1")
+	b.ok("device", "take-over")
+	a.awaitStatus("the writer learns that it was relieved", time.Minute, func(s *daemon.Status) bool { return s.State == "read-only" })
+	if out, err := shell(a.mnt, "echo more > more"); err == nil {
+		t.Errorf("a device that was relieved writes: %s", out)
+	}
+	a.umount()
+	b.mount()
+	if got := b.sh("cat file; echo second > file"); got != "first\n" {
+		t.Errorf("the new writer has %q", got)
+	}
+	b.ok("sync", "--durability", "egress:1")
+	b.umount()
+}
+
 // A device that was approved and has nowhere to get the data from says what to do. So does one
 // whose password for Egress was changed.
 func TestDeviceWithoutSource(t *testing.T) {

@@ -105,7 +105,7 @@ func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) e
 	}
 	fmt.Fprintf(e.err, "Recovered in %.1f s: version %s lists this device alone, %s.\n", took.Seconds(), r.Version, r.Device)
 	if r.MovedFrom != "" {
-		fmt.Fprintf(e.err, "The DID is back where the recovery phrase knew it. A device had moved it to %s; if that is a place of yours, `ipfscloud id publish --domain DOMAIN --out DIR` moves it there again.\n", r.MovedFrom)
+		fmt.Fprintf(e.err, "A device had moved the DID to %s, and recover has taken that back; if that is a place of yours, `ipfscloud id publish --domain DOMAIN --out DIR` moves it there again.\n", r.MovedFrom)
 	}
 	if r.Vault != "" {
 		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens. Mount it, so that others learn of it.\n", r.Commit.Sequence)

@@ -101,6 +101,9 @@ func placeVerdict(now time.Time, s State, f Flow) Verdict {
 			v.Detail = "You can close this computer: the other peers copy from each other."
 		}
 		return v
+	case e.Copies == 0 && s.Drive.State == ReadOnly && !keeps(s):
+		return Verdict{Level: Unknown, Sentence: "This computer only reads the drive, and does not count its copies.",
+			Detail: "The device that writes the drive says where they are."}
 	case e.Copies == 0:
 		return Verdict{Level: Care, Sentence: "The newest changes are only on this computer.",
 			Detail: "No peer holds them" + since(now, e.Since) + "." + downPeers(s),
@@ -138,6 +141,10 @@ func waitingVerdict(now time.Time, s State, f Flow) Verdict {
 		what = plural(s.Pending.Ops, "change is", "changes are") + " only on this computer"
 	}
 	switch {
+	case s.Drive.State == ReadOnly:
+		return Verdict{Level: Care, Sentence: what + ", and the drive is read-only.",
+			Detail: "It is kept in this computer's journal, and is not copied while that is so. Leave this computer's disk as it is.",
+			Do:     []Step{{"See what only this computer has:", "ipfscloud aside list"}}}
 	case down(s.Egress):
 		return Verdict{Level: Care, Sentence: what + ": Egress " + trouble(s.Egress) + ".",
 			Detail: "It is kept, and copied as soon as Egress answers. Leave this computer's disk as it is.",
@@ -242,6 +249,12 @@ func newest(s State) (Pin, bool) {
 		}
 	}
 	return Pin{}, false
+}
+
+// keeps tells whether this computer has the newest commit copied.
+func keeps(s State) bool {
+	_, ok := newest(s)
+	return ok
 }
 
 // lost: peers held the newest commit, and none does.
