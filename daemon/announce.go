@@ -34,7 +34,7 @@ func announce(ctx context.Context, h Home, c Config, store fs.Store, vault strin
 	}
 	policy, follow := choosePolicy(c)
 	if follow && len(peers) > 0 {
-		policy.Min, policy.Max = min(defaultLeast, len(peers)), min(defaultTarget, len(peers))
+		policy = forPeers(policy, len(peers))
 	}
 	if err := meetPeers(ctx, store, client); err != nil {
 		return err
@@ -46,7 +46,7 @@ func announce(ctx context.Context, h Home, c Config, store fs.Store, vault strin
 	name := fs.CommitName{Vault: vault, Device: head.Device, Sequence: head.Sequence}
 	commit := head.Commit.String()
 	metadata := commitMetadata(vault, head.Device, head.Sequence)
-	metadata[cluster.OwnerKey] = ownerPrefix + vault + "/" + head.Device
+	metadata[cluster.OwnerKey] = ownerOf(vault, head.Device)
 	if err := client.Announce(ctx, commit, name.Path()[1:], policy, metadata, origins); err != nil {
 		return egressError(err)
 	}
@@ -64,6 +64,9 @@ func announce(ctx context.Context, h Home, c Config, store fs.Store, vault strin
 		}
 	}
 }
+
+// ownerOf names the device that keeps a pin.
+func ownerOf(vault, device string) string { return ownerPrefix + vault + "/" + device }
 
 // commitMetadata is what a pin of a commit says of it.
 func commitMetadata(vault, device string, sequence uint64) map[string]string {

@@ -163,18 +163,26 @@ func (d deaf) Log(ctx context.Context) (b []byte, v string, err error) { return 
 
 func founder(t *testing.T) *machine {
 	t.Helper()
+	m, phrase := founderWithPhrase(t, "first")
+	phrase.Wipe()
+	return m
+}
+
+// founderWithPhrase makes an identity and its drive on a machine.
+func founderWithPhrase(t *testing.T, name string) (*machine, *auth.Phrase) {
+	t.Helper()
 	ctx := context.Background()
 	m := &machine{t: t, dir: t.TempDir(), store: fstest.NewMemory()}
-	id, err := auth.Init(ctx, auth.InitConfig{Dir: m.keystore(), Passphrase: thiefPass, KDF: lightKDF(), DeviceName: "first"})
+	id, err := auth.Init(ctx, auth.InitConfig{Dir: m.keystore(), Passphrase: thiefPass, KDF: lightKDF(), DeviceName: name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id.Phrase.Wipe()
+	t.Cleanup(id.Phrase.Wipe)
 	m.login()
 	if m.vault, err = fs.Create(ctx, m.config(m.s)); err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return m, id.Phrase
 }
 
 func (m *machine) newest() (fs.CommitName, fs.CID) {

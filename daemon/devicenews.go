@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -74,6 +75,8 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	if err != nil {
 		return got, err
 	}
+	forget(n.judged, l.pins)
+	forget(n.failed, l.pins)
 	var unknown []pinned
 	for _, p := range l.pins {
 		if p.name.Device != n.id.Device() && p.name.Sequence > top && !n.judged[p.cid] {
@@ -114,6 +117,19 @@ func (n news) link(ctx context.Context, l *pinLook) (got fs.CommitName, err erro
 	return got, nil
 }
 
+// forget drops what is known of pins that are there no more: anyone who may pin in Egress
+// could have these maps grow for ever.
+func forget[V any](known map[fs.CID]V, pins []pinned) {
+	if len(known) == 0 {
+		return
+	}
+	there := make(map[fs.CID]bool, len(pins))
+	for _, p := range pins {
+		there[p.cid] = true
+	}
+	maps.DeleteFunc(known, func(c fs.CID, _ V) bool { return !there[c] })
+}
+
 // counts verifies a commit of another device, and tells whether it is newer than what this
 // one has accepted.
 func (n news) counts(ctx context.Context, p pinned, known uint64, at time.Time) (bool, error) {
@@ -139,7 +155,7 @@ func (n news) settle(r tried[bool]) {
 	case n.failed != nil:
 		n.failed[r.commit.cid]++
 	}
-	if r.err != nil {
+	if r.err != nil && n.failed[r.commit.cid] < 2 {
 		n.log.Warn("a commit in Egress cannot be used", "device", r.commit.name.Device, "sequence", r.commit.name.Sequence, "error", r.err)
 	}
 }

@@ -56,6 +56,10 @@ func (d *displacement) judge(ctx context.Context, l *pinLook) error {
 
 // learn reads the DID documents that commits of other devices carry.
 func (d *displacement) learn(ctx context.Context, l *pinLook) (missing error) {
+	forget(d.failed, l.pins)
+	d.mu.Lock()
+	forget(d.read, l.pins)
+	d.mu.Unlock()
 	var unread []pinned
 	for _, p := range l.pins {
 		if p.name.Device != d.id.Device() && !d.hasRead(p.cid) {

@@ -85,7 +85,7 @@ func newEgress(ctx context.Context, h Home, c Config, store fs.Store, vault, dev
 		e.here = used.Local
 	}
 	e.policy, e.follow = choosePolicy(c)
-	k := cluster.KeeperConfig{Owner: ownerPrefix + vault + "/" + device, StateFile: h.pinsFile(), Log: log}
+	k := cluster.KeeperConfig{Owner: ownerOf(vault, device), StateFile: h.pinsFile(), Log: log}
 	if e.node != nil {
 		k.Origins = e.node.Addresses
 	}
@@ -127,16 +127,21 @@ func choosePolicy(c Config) (p cluster.Policy, follow bool) {
 	return p, follow
 }
 
+// forPeers is a policy that follows the number of peers.
+func forPeers(p cluster.Policy, peers int) cluster.Policy {
+	p.Min, p.Max = min(defaultLeast, peers), min(defaultTarget, peers)
+	return p
+}
+
 // count lets the policy follow the number of peers there are. It never wants fewer copies
 // than for as many as were counted before: a peer that is away is to come back, or to be
 // replaced.
 func (e *egress) count(peers int) {
 	e.mu.Lock()
 	p := e.policy
-	grown := e.follow && peers > e.counted
-	if grown {
+	if e.follow && peers > e.counted {
 		e.counted = peers
-		p.Min, p.Max = min(defaultLeast, peers), min(defaultTarget, peers)
+		p = forPeers(p, peers)
 	}
 	changed := p.Min != e.policy.Min || p.Max != e.policy.Max
 	e.policy = p

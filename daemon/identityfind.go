@@ -216,13 +216,6 @@ func (s IdentitySearch) inEgress(ctx context.Context, store fs.Store) ([]clue, e
 	return s.examine(ctx, store, vaults, "Egress")
 }
 
-// examined is a commit that the phrase opens. What is not whole tells of the DID, and is
-// nothing to go on from.
-type examined struct {
-	*fs.Evidence
-	whole error
-}
-
 // byDevice parts the commits of a vault by the device that they name, so that one device,
 // with many of them, does not keep those of another from being looked at.
 func byDevice(commits []pinned) (out [][]pinned) {
@@ -255,31 +248,28 @@ func (s IdentitySearch) examine(ctx context.Context, store fs.Store, vaults map[
 	}
 	for _, commits := range lists {
 		all.Go(func() { // ends with ctx
-			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (examined, error) {
+			found := tryCommits(ctx, slots, commits, notForUs, func(ctx context.Context, c pinned) (*fs.Evidence, error) {
 				e, err := fs.Examine(ctx, store, s.Phrase.OpenWrapped, c.name, c.cid)
 				if err == nil && e.Head.Device != c.name.Device {
 					err = fmt.Errorf("a pin names %s for a commit of %s: %w", c.name.Device, e.Head.Device, fs.ErrIntegrity)
 				}
 				if err != nil {
-					return examined{}, err
+					return nil, err
 				}
-				return examined{e, e.Whole(ctx, store)}, nil
+				return e, e.Whole(ctx, store)
 			})
 			mu.Lock()
 			defer mu.Unlock()
 			for _, c := range found {
 				switch {
-				case c.err == nil && c.got.whole != nil && strings.HasPrefix(c.got.DID, "did:webvh:"):
-					s.Log.Warn("a commit is not whole", "cid", c.commit.cid, "error", c.got.whole)
-					out = append(out, clue{source: source, log: c.got.Log})
-				case c.err == nil && c.got.whole != nil:
-					s.Log.Warn("a commit is not whole", "cid", c.commit.cid, "error", c.got.whole)
-					last = c.got.whole
 				case c.err == nil:
-					out = append(out, clue{source: source, log: c.got.Log, commit: c.got.Evidence})
+					out = append(out, clue{source: source, log: c.got.Log, commit: c.got})
 				case !notForUs(c.err): // of another person; or of an epoch before this phrase, or after it
 					s.Log.Warn("a commit cannot be used", "cid", c.commit.cid, "error", c.err)
 					last = c.err
+					if c.got != nil && strings.HasPrefix(c.got.DID, "did:webvh:") { // not whole: it tells of the DID all the same
+						out = append(out, clue{source: source, log: c.got.Log})
+					}
 				}
 			}
 		})

@@ -17,16 +17,7 @@ import (
 // higher numbers than the owner's: a recovery takes the owner's newest all the same.
 func TestRecoverAmidCommitsOfARevokedDevice(t *testing.T) {
 	ctx := context.Background()
-	a := &machine{t: t, dir: t.TempDir(), store: fstest.NewMemory()}
-	id, err := auth.Init(ctx, auth.InitConfig{Dir: a.keystore(), Passphrase: thiefPass, KDF: lightKDF(), DeviceName: "first"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer id.Phrase.Wipe()
-	a.login()
-	if a.vault, err = fs.Create(ctx, a.config(a.s)); err != nil {
-		t.Fatal(err)
-	}
+	a, phrase := founderWithPhrase(t, "first")
 	a.write("before", "old text")
 	b := a.enrol(auth.Grant{Scope: auth.ScopeFull})
 	thief := &machine{t: t, dir: t.TempDir(), store: fstest.NewMemory(), vault: a.vault}
@@ -64,12 +55,12 @@ func TestRecoverAmidCommitsOfARevokedDevice(t *testing.T) {
 	own := fstest.NewMemory()
 	copyBlocks(t, own, a.store)
 	copyBlocks(t, own, thief.store)
-	s := IdentitySearch{Phrase: id.Phrase, Log: slog.New(slog.DiscardHandler)}
+	s := IdentitySearch{Phrase: phrase, Log: slog.New(slog.DiscardHandler)}
 	clues, err := s.examine(ctx, own, vaultsOf(append(pins, pinOf(good, goodCID))), "Egress")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := judge(ctx, clues, id.Phrase, s.Log)
+	f, err := judge(ctx, clues, phrase, s.Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +69,7 @@ func TestRecoverAmidCommitsOfARevokedDevice(t *testing.T) {
 	}
 
 	// A commit whose page nobody has tells of the DID, and is not gone on from.
-	e, err := fs.Examine(ctx, own, id.Phrase.OpenWrapped, good, goodCID)
+	e, err := fs.Examine(ctx, own, phrase.OpenWrapped, good, goodCID)
 	if err != nil {
 		t.Fatal(err)
 	}

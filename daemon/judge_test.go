@@ -9,7 +9,6 @@ import (
 
 	"github.com/cluster-labs/ipfscloud/auth"
 	"github.com/cluster-labs/ipfscloud/fs"
-	"github.com/cluster-labs/ipfscloud/fs/fstest"
 )
 
 // judged is an owner's drive, and a device that makes commits with a program of its own,
@@ -23,23 +22,13 @@ type judged struct {
 
 func newJudged(t *testing.T, g auth.Grant) judged {
 	t.Helper()
-	ctx := context.Background()
-	a := &machine{t: t, dir: t.TempDir(), store: fstest.NewMemory()}
-	id, err := auth.Init(ctx, auth.InitConfig{Dir: a.keystore(), Passphrase: thiefPass, KDF: lightKDF(), DeviceName: "owner"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(id.Phrase.Wipe)
-	a.login()
-	if a.vault, err = fs.Create(ctx, a.config(a.s)); err != nil {
-		t.Fatal(err)
-	}
+	a, phrase := founderWithPhrase(t, "owner")
 	a.write("precious", "old text")
 	b := a.enrol(g)
 	if !b.has("precious") {
 		t.Fatal("the other device does not read")
 	}
-	return judged{t, a, b, id.Phrase}
+	return judged{t, a, b, phrase}
 }
 
 // liar names a version of the document that does not exist.

@@ -108,7 +108,7 @@ func (c *recoverCommand) tell(e *env, r *daemon.Recovered, took time.Duration) e
 		fmt.Fprintf(e.err, "A device had moved the DID to %s, and recover has taken that back; if that is a place of yours, `ipfscloud id publish --domain DOMAIN --out DIR` moves it there again.\n", r.MovedFrom)
 	}
 	if r.Vault != "" {
-		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens. Mount it, so that others learn of it.\n", r.Commit.Sequence)
+		fmt.Fprintf(e.err, "The vault has a new key from commit %d on, and opens: you can mount it.\n", r.Commit.Sequence)
 	} else {
 		fmt.Fprintln(e.err, "No commit was found: where the drive's copies are, say `ipfscloud egress use URL`, and mount.")
 	}

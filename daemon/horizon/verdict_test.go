@@ -64,6 +64,8 @@ func TestJudge(t *testing.T) {
 
 		"phrase":    {of(func(s *State) { s.PhrasePending = true }), Flow{}, 0, Care, "Everything is stored in 3 places, but only this computer can open it.", "", "ipfscloud id phrase"},
 		"read-only": {of(func(s *State) { s.Drive.State = ReadOnly }), Flow{}, 0, Care, "Everything is stored in 3 places, but the drive is read-only.", "", "ipfscloud status"},
+		"reads":     {of(func(s *State) { s.Drive.State, s.Pins, s.Egress.Copies = ReadOnly, nil, 0 }), Flow{}, 0, Unknown, "This computer only reads the drive, and does not count its copies.", "says where they are", ""},
+		"displaced": {of(pending, func(s *State) { s.Drive.State = ReadOnly }), four, 0, Care, "2.1 GB is only on this computer, and the drive is read-only.", "not copied while that is so", "aside list"},
 		"warning":   {of(func(s *State) { s.Alerts = []Alert{{Severity: Warning, Text: "w"}} }), Flow{}, 0, Care, "Everything is stored in 3 places, but there is a warning.", "", "below"},
 		"notice":    {of(func(s *State) { s.Alerts = []Alert{{Severity: Notice, Text: "n"}} }), Flow{}, 0, Safe, "Everything is stored in 3 places.", "", ""},
 		"stopped":   {of(func(s *State) { s.Drive.State = Stopped }, pending), four, 0, Care, "The drive is not mounted.", "2.1 GB wait in this computer's journal", "ipfscloud mount /home/ada/Cloud"},
