@@ -52,6 +52,9 @@ func keep(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("a mount namespace: %w", err)
 	}
+	// Drives of other tests: this namespace would keep them mounted after they are unmounted
+	// outside. It matters to those tests alone when one stays.
+	_ = exec.Command("umount", "-c", "-l", "-a", "-t", "fuse.ipfscloud").Run()
 	groups := filepath.Join(dir, "cgroup")
 	if err := os.MkdirAll(groups, 0o755); err != nil {
 		return err
